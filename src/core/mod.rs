@@ -1,0 +1,9 @@
+//! Decides what happens next in a conversation.
+//!
+//! An input and an instant go in, effects come out. Nothing here waits, locks, logs, reads a
+//! clock or knows a wire format; `tests/layering.rs` checks it.
+
+pub mod audio;
+pub mod ids;
+pub mod latency;
+pub mod port;

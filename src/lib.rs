@@ -1,0 +1,18 @@
+//! A realtime voice relay that keeps the conversation going.
+//!
+//! Decisions live in [`core`], which never reads a clock, opens a socket or takes a lock.
+//! Everything else carries sound and messages to it and carries its decisions out. The code map
+//! is `docs/ARCHITECTURE.md`; `tests/layering.rs` holds it true.
+
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod core;
+pub mod driver;
+pub mod gateway;
+pub mod media;
+pub mod provider;
+pub mod server;
+pub mod sim;
+pub mod telemetry;
+pub mod wire;

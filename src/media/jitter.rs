@@ -1,0 +1,1 @@
+//! Orders packets and decides when each is due.

@@ -1,0 +1,1 @@
+//! Changes the sample rate of a stream.
