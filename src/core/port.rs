@@ -3,6 +3,7 @@
 //! They are the session's inputs and effects *and* the types of the channels to its shells, so a
 //! new transport or provider is a new shell that speaks one pair; the session does not change.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -189,13 +190,47 @@ pub enum CloseReason {
 pub struct Fault {
     pub kind: FaultKind,
     /// OpenAI's code where there is one, else a voxline one.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What was wrong, where, what is allowed, what to do.
     pub message: String,
     /// The offending field.
     pub param: Option<String>,
     /// The `event_id` of the client's event that caused it.
     pub event_id: Option<String>,
+}
+
+impl Fault {
+    /// A fault in what the client sent.
+    pub fn invalid(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self {
+            kind: FaultKind::InvalidRequest,
+            code: code.into(),
+            message: message.into(),
+            param: None,
+            event_id: None,
+        }
+    }
+
+    /// A fault of the relay's, or of the provider behind it.
+    pub fn server(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self {
+            kind: FaultKind::Server,
+            ..Self::invalid(code, message)
+        }
+    }
+
+    #[must_use]
+    pub fn at(self, param: impl Into<String>) -> Self {
+        Self {
+            param: Some(param.into()),
+            ..self
+        }
+    }
+
+    #[must_use]
+    pub fn caused_by(self, event_id: Option<String>) -> Self {
+        Self { event_id, ..self }
+    }
 }
 
 /// OpenAI's `error.type`.

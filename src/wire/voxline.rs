@@ -7,6 +7,14 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
+/// The subprotocol by which a WebSocket client asks for `voxline.*` events.
+pub const SUBPROTOCOL: &str = "voxline.v1";
+
+/// A report older than this says nothing about now.
+const MAX_AGE: Duration = Duration::from_secs(10);
+
 /// Said by a client that speaks `voxline.v1`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FromDevice {
@@ -22,12 +30,83 @@ pub enum FromDevice {
     Ping { id: u64 },
 }
 
-/// Parses a `voxline.*` message; `None` if it is not one.
-pub fn decode(_text: &str) -> Option<FromDevice> {
-    todo!()
+/// Parses a `voxline.*` message; `None` if it is not one, or makes no sense.
+pub fn decode(text: &str) -> Option<FromDevice> {
+    match serde_json::from_str(text).ok()? {
+        Message::Playout {
+            rtp_timestamp,
+            age_ms,
+            output_latency_ms,
+        } => Some(FromDevice::Playout {
+            rtp_timestamp,
+            age: span(age_ms)?,
+            output_latency: span(output_latency_ms)?,
+        }),
+        Message::Ping { id } => Some(FromDevice::Ping { id }),
+    }
 }
 
 /// Encodes the answer to a ping.
-pub fn pong(_id: u64) -> String {
-    todo!()
+pub fn pong(id: u64) -> String {
+    format!(r#"{{"type":"voxline.pong","id":{id}}}"#)
+}
+
+fn span(millis: f64) -> Option<Duration> {
+    let span = Duration::try_from_secs_f64(millis / 1000.0).ok()?;
+
+    (span <= MAX_AGE).then_some(span)
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+enum Message {
+    #[serde(rename = "voxline.playout")]
+    Playout {
+        rtp_timestamp: u32,
+        #[serde(default)]
+        age_ms: f64,
+        #[serde(default)]
+        output_latency_ms: f64,
+    },
+    #[serde(rename = "voxline.ping")]
+    Ping { id: u64 },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_playout_report_says_when_and_how_late() {
+        let text = r#"{"type":"voxline.playout","rtp_timestamp":4294967295,"age_ms":12.5,"output_latency_ms":20}"#;
+
+        let expected = FromDevice::Playout {
+            rtp_timestamp: u32::MAX,
+            age: Duration::from_micros(12_500),
+            output_latency: Duration::from_millis(20),
+        };
+        assert_eq!(decode(text), Some(expected));
+    }
+
+    #[test]
+    fn a_senseless_report_is_no_report() {
+        for text in [
+            r#"{"type":"voxline.playout","rtp_timestamp":-1}"#,
+            r#"{"type":"voxline.playout","rtp_timestamp":1,"age_ms":-5}"#,
+            r#"{"type":"voxline.playout","rtp_timestamp":1,"age_ms":1e300}"#,
+            r#"{"type":"voxline.playout","rtp_timestamp":1,"age_ms":10001}"#,
+            r#"{"type":"voxline.ping"}"#,
+            r#"{"type":"response.create"}"#,
+        ] {
+            assert_eq!(decode(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,200}") {
+            let _ = decode(&text);
+        }
+    }
 }

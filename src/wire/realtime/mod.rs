@@ -1,8 +1,16 @@
 //! OpenAI's Realtime API, GA shapes, as far as the relay itself reads and writes it.
+//!
+//! The relay reads only what it acts on and passes the rest on as it came, so that what a
+//! provider adds tomorrow reaches the client today. Event names and shapes: OpenAI's API
+//! description and SDK types, November 2026.
 
-use std::time::Instant;
+mod client;
+mod session;
+mod voice;
 
-use crate::core::port::{Fault, FromClient, FromVoice, ToClient, ToVoice};
+pub use client::{decode_client, encode_client, error_body};
+pub use session::{Pinned, session_update};
+pub use voice::{decode_voice, encode_voice};
 
 /// How a client's sound travels, which decides what its events may say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -13,29 +21,9 @@ pub enum Carrier {
     WebSocket,
 }
 
-/// Parses a client's event. The fault, if any, is for an `error` event; the session goes on.
-pub fn decode_client(_text: &str, _carrier: Carrier, _now: Instant) -> Result<FromClient, Fault> {
-    todo!()
-}
+/// Begins the `event_id` of every event that the relay itself sends to a provider.
+const RELAY_EVENT: &str = "voxline_relay_";
 
-/// Encodes what the session says to a client as the JSON text of one event; `None` for sound.
-/// Notices are encoded too: sending them only to a client that negotiated `voxline.v1` is the
-/// leg's duty.
-pub fn encode_client(_message: &ToClient) -> Option<String> {
-    todo!()
-}
-
-/// Parses a provider's event; `None` if it cannot be understood at all.
-pub fn decode_voice(_text: &str) -> Option<FromVoice> {
-    todo!()
-}
-
-/// Encodes what the session says to a provider.
-pub fn encode_voice(_message: &ToVoice) -> String {
-    todo!()
-}
-
-/// The body of a failed HTTP request: `{"error":{...}}`.
-pub fn error_body(_fault: &Fault) -> String {
-    todo!()
+fn event_id(prefix: &str) -> String {
+    format!("{prefix}{}", uuid::Uuid::new_v4().simple())
 }

@@ -1,0 +1,377 @@
+//! Events from and to a client.
+//!
+//! **Invariant:** any text decodes to an event or to a [`Fault`] that says what to do about it.
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::error::Category;
+use serde_json::{Value, json};
+
+use crate::core::port::{
+    ClientEvent, CloseReason, Fault, FaultKind, FromClient, Json, Notice, Output, State, ToClient,
+};
+use crate::wire::realtime::session::pin_formats;
+use crate::wire::realtime::{Carrier, RELAY_EVENT, event_id};
+
+const EVENTS: [&str; 10] = [
+    "session.update",
+    "input_audio_buffer.append",
+    "input_audio_buffer.commit",
+    "input_audio_buffer.clear",
+    "conversation.item.create",
+    "conversation.item.retrieve",
+    "conversation.item.truncate",
+    "conversation.item.delete",
+    "response.create",
+    "response.cancel",
+];
+const CLEAR_OUTPUT: &str = "output_audio_buffer.clear";
+
+/// OpenAI's limit for a client's event id.
+const MAX_EVENT_ID: usize = 512;
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    event_id: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Append<'a> {
+    #[serde(borrow)]
+    audio: Cow<'a, str>,
+}
+
+/// Parses a client's event. A fault is for an `error` event; the session goes on.
+pub fn decode_client(text: &str, carrier: Carrier, now: Instant) -> Result<FromClient, Fault> {
+    let head: Head<'_> = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
+    let event_id = head.event_id.map(Cow::into_owned);
+    if let Some(id) = &event_id {
+        if id.chars().count() > MAX_EVENT_ID {
+            return Err(Fault::invalid(
+                "invalid_value",
+                format!(
+                    "`event_id` is longer than {MAX_EVENT_ID} characters; choose a shorter one."
+                ),
+            )
+            .at("event_id"));
+        }
+        if id.starts_with(RELAY_EVENT) {
+            return Err(Fault::invalid(
+                "invalid_value",
+                format!("`event_id` begins with `{RELAY_EVENT}`, which the relay keeps for itself; choose another one."),
+            )
+            .at("event_id")
+            .caused_by(event_id));
+        }
+    }
+
+    decode_kind(&head.kind, text, carrier, now).map_err(|fault| fault.caused_by(event_id))
+}
+
+fn decode_kind(
+    kind: &str,
+    text: &str,
+    carrier: Carrier,
+    now: Instant,
+) -> Result<FromClient, Fault> {
+    let event = match (kind, carrier) {
+        ("input_audio_buffer.append", Carrier::WebSocket) => return decode_append(text, now),
+        ("input_audio_buffer.append", Carrier::WebRtc) => {
+            return Err(Fault::invalid(
+                "invalid_value",
+                "In a WebRTC call sound travels on the audio track; `input_audio_buffer.append` is for WebSocket sessions.",
+            )
+            .at("type"));
+        }
+        (CLEAR_OUTPUT, Carrier::WebRtc) => return Ok(FromClient::ClearOutput),
+        ("session.update", Carrier::WebRtc) => {
+            return Ok(FromClient::Event(
+                ClientEvent::UpdateSession,
+                without_formats(text)?,
+            ));
+        }
+        ("session.update", Carrier::WebSocket) => ClientEvent::UpdateSession,
+        ("input_audio_buffer.commit", _) => ClientEvent::CommitAudio,
+        ("response.create", _) => ClientEvent::CreateResponse,
+        ("response.cancel", _) => ClientEvent::CancelResponse,
+        (kind, _) if EVENTS.contains(&kind) => ClientEvent::Other,
+        (kind, carrier) => return Err(unknown_event(kind, carrier)),
+    };
+
+    Ok(FromClient::Event(event, Json::from(text)))
+}
+
+fn decode_append(text: &str, now: Instant) -> Result<FromClient, Fault> {
+    let append: Append<'_> = serde_json::from_str(text).map_err(|_| {
+        Fault::invalid(
+            "missing_required_parameter",
+            "`input_audio_buffer.append` needs `audio`: a string of base64-encoded sound in the session's input format.",
+        )
+        .at("audio")
+    })?;
+    let payload = STANDARD.decode(append.audio.as_bytes()).map_err(|error| {
+        Fault::invalid(
+            "invalid_value",
+            format!("`audio` is not base64 (RFC 4648, section 4): {error}."),
+        )
+        .at("audio")
+    })?;
+
+    Ok(FromClient::Audio {
+        payload: payload.into(),
+        received: now,
+    })
+}
+
+/// A WebRTC call's formats are negotiated in SDP; upstream the relay speaks PCM.
+fn without_formats(text: &str) -> Result<Json, Fault> {
+    let mut event: Value = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
+    if let Some(session) = event.get_mut("session") {
+        pin_formats(session);
+    }
+
+    Ok(Json::from(event.to_string()))
+}
+
+fn not_an_event(error: &serde_json::Error) -> Fault {
+    match error.classify() {
+        Category::Io | Category::Syntax | Category::Eof => Fault::invalid(
+            "invalid_json",
+            format!("The event is not JSON: {error}. Send one JSON object per message."),
+        ),
+        Category::Data => Fault::invalid(
+            "invalid_event",
+            "An event is a JSON object with a string `type` and, if any, a string `event_id`.",
+        )
+        .at("type"),
+    }
+}
+
+fn unknown_event(kind: &str, carrier: Carrier) -> Fault {
+    let mut known = EVENTS.to_vec();
+    if carrier == Carrier::WebRtc {
+        known.retain(|kind| *kind != "input_audio_buffer.append");
+        known.push(CLEAR_OUTPUT);
+    }
+    let shown: String = kind.chars().take(64).collect();
+
+    Fault::invalid(
+        "invalid_value",
+        format!(
+            "Invalid value: '{shown}'. Supported values are: '{}'.",
+            known.join("', '")
+        ),
+    )
+    .at("type")
+}
+
+/// Encodes what the session says to a client as the JSON text of one event; `None` for sound.
+///
+/// Notices are encoded too: to send them only to a client that negotiated `voxline.v1` is the
+/// leg's duty.
+pub fn encode_client(message: &ToClient) -> Option<String> {
+    let event = match message {
+        ToClient::Event(json) => return Some(json.as_str().to_owned()),
+        ToClient::Play { .. } | ToClient::Flush => return None,
+        ToClient::Output(output, response) => json!({
+            "type": match output {
+                Output::Started => "output_audio_buffer.started",
+                Output::Stopped => "output_audio_buffer.stopped",
+                Output::Cleared => "output_audio_buffer.cleared",
+            },
+            "event_id": event_id("event_"),
+            "response_id": response.as_str(),
+        }),
+        ToClient::Notice(notice) => encode_notice(notice),
+        ToClient::Fault(fault) => json!({
+            "type": "error",
+            "event_id": event_id("event_"),
+            "error": error_object(fault),
+        }),
+    };
+
+    Some(event.to_string())
+}
+
+fn encode_notice(notice: &Notice) -> Value {
+    let event_id = event_id("event_");
+    match notice {
+        Notice::State(state) => json!({
+            "type": "voxline.state",
+            "event_id": event_id,
+            "state": state_name(*state),
+        }),
+        Notice::Interrupted { response, heard } => json!({
+            "type": "voxline.interrupted",
+            "event_id": event_id,
+            "response_id": response.as_str(),
+            "heard_ms": millis(*heard),
+        }),
+        Notice::Latency(latency) => json!({
+            "type": "voxline.latency",
+            "event_id": event_id,
+            "turn": latency.turn,
+            "silence_wait_ms": millis(latency.silence_wait),
+            "inference_ms": millis(latency.inference),
+            "relay_out_ms": millis(latency.relay_out),
+            "total_ms": millis(latency.total()),
+        }),
+        Notice::Closing { reason, within } => json!({
+            "type": "voxline.closing",
+            "event_id": event_id,
+            "reason": reason_name(*reason),
+            "within_ms": millis(*within),
+        }),
+    }
+}
+
+fn millis(span: std::time::Duration) -> f64 {
+    (span.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+fn state_name(state: State) -> &'static str {
+    match state {
+        State::Idle => "idle",
+        State::Listening => "listening",
+        State::Thinking => "thinking",
+        State::Speaking => "speaking",
+        State::Cancelling => "cancelling",
+        State::Recovering => "recovering",
+    }
+}
+
+fn reason_name(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Hangup => "hangup",
+        CloseReason::Overrun => "overrun",
+        CloseReason::Idle => "idle",
+        CloseReason::ProviderGone => "provider_gone",
+        CloseReason::Expired => "expired",
+        CloseReason::Shutdown => "shutdown",
+    }
+}
+
+/// The body of a failed HTTP request: `{"error":{…}}`.
+pub fn error_body(fault: &Fault) -> String {
+    json!({ "error": error_object(fault) }).to_string()
+}
+
+fn error_object(fault: &Fault) -> Value {
+    json!({
+        "type": match fault.kind {
+            FaultKind::InvalidRequest => "invalid_request_error",
+            FaultKind::Server => "server_error",
+        },
+        "code": fault.code,
+        "message": fault.message,
+        "param": fault.param,
+        "event_id": fault.event_id,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_append_carries_its_sound() {
+        let text = r#"{"type":"input_audio_buffer.append","audio":"AAEC"}"#;
+        let now = crate::clock::now();
+
+        let event = decode_client(text, Carrier::WebSocket, now);
+
+        let expected = FromClient::Audio {
+            payload: vec![0, 1, 2].into(),
+            received: now,
+        };
+        assert_eq!(event, Ok(expected));
+    }
+
+    #[test]
+    fn a_webrtc_client_cannot_change_the_formats() {
+        let text = r#"{"type":"session.update","session":{"audio":{"input":{"format":{"type":"audio/pcmu"},"turn_detection":null}}}}"#;
+
+        let event = decode_client(text, Carrier::WebRtc, crate::clock::now()).unwrap();
+
+        let FromClient::Event(ClientEvent::UpdateSession, json) = event else {
+            panic!("{event:?}");
+        };
+        let sent: Value = serde_json::from_str(json.as_str()).unwrap();
+        assert_eq!(
+            sent["session"]["audio"]["input"],
+            json!({"turn_detection": null})
+        );
+    }
+
+    #[test]
+    fn every_fault_names_its_code_its_place_and_its_cause() {
+        let cases = [
+            ("{", "invalid_json", None, None),
+            ("[]", "invalid_event", Some("type"), None),
+            (r#"{"event_id":"e1"}"#, "invalid_event", Some("type"), None),
+            (r#"{"type":7}"#, "invalid_event", Some("type"), None),
+            (
+                r#"{"type":"response.audio","event_id":"e1"}"#,
+                "invalid_value",
+                Some("type"),
+                Some("e1"),
+            ),
+            (
+                r#"{"type":"input_audio_buffer.append","event_id":"e1"}"#,
+                "missing_required_parameter",
+                Some("audio"),
+                Some("e1"),
+            ),
+            (
+                r#"{"type":"input_audio_buffer.append","audio":"*","event_id":"e1"}"#,
+                "invalid_value",
+                Some("audio"),
+                Some("e1"),
+            ),
+            (
+                r#"{"type":"response.create","event_id":"voxline_relay_1"}"#,
+                "invalid_value",
+                Some("event_id"),
+                Some("voxline_relay_1"),
+            ),
+        ];
+
+        for (text, code, param, event_id) in cases {
+            let fault = decode_client(text, Carrier::WebSocket, crate::clock::now()).unwrap_err();
+            assert_eq!(fault.code, code, "{text}");
+            assert_eq!(fault.param.as_deref(), param, "{text}");
+            assert_eq!(fault.event_id.as_deref(), event_id, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_webrtc_client_has_an_output_buffer_to_clear() {
+        let text = r#"{"type":"output_audio_buffer.clear"}"#;
+        let now = crate::clock::now();
+
+        assert_eq!(
+            decode_client(text, Carrier::WebRtc, now),
+            Ok(FromClient::ClearOutput)
+        );
+        assert!(decode_client(text, Carrier::WebSocket, now).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,200}", kind in 0..EVENTS.len(), webrtc: bool) {
+            let carrier = if webrtc { Carrier::WebRtc } else { Carrier::WebSocket };
+            let now = crate::clock::now();
+            let _ = decode_client(&text, carrier, now);
+            let event = format!(r#"{{"type":"{}","session":{text},"audio":"{text}"}}"#, EVENTS[kind]);
+            let _ = decode_client(&event, carrier, now);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Events from and to a provider.
+//!
+//! **Invariant:** an event that is not understood is passed on as it came; it never ends a link.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::core::port::{FromVoice, Json, ResponseOutcome, ToVoice};
+use crate::wire::realtime::session::voice_session;
+use crate::wire::realtime::{RELAY_EVENT, event_id};
+
+/// Parses a provider's event; `None` if it is not an event at all.
+pub fn decode_voice(text: &str) -> Option<FromVoice> {
+    let head: Head<'_> = serde_json::from_str(text).ok()?;
+    let json = Json::from(text);
+    let known = match head.kind.as_ref() {
+        "session.created" | "session.updated" => session(text, &json),
+        "input_audio_buffer.speech_started" => {
+            parse(text).map(|event: SpeechStarted| FromVoice::SpeechStarted {
+                at: Duration::from_millis(event.audio_start_ms),
+                json: json.clone(),
+            })
+        }
+        "input_audio_buffer.speech_stopped" => {
+            parse(text).map(|event: SpeechStopped| FromVoice::SpeechStopped {
+                at: Duration::from_millis(event.audio_end_ms),
+                json: json.clone(),
+            })
+        }
+        "response.created" => {
+            parse(text).map(|event: WithResponse<'_>| FromVoice::ResponseCreated {
+                response: event.response.id.as_ref().into(),
+                json: json.clone(),
+            })
+        }
+        "response.output_audio.delta" => audio(text, &json),
+        "response.output_audio.done" => parse(text).map(|event: OfItem<'_>| FromVoice::AudioDone {
+            response: event.response_id.as_ref().into(),
+            item: event.item_id.as_ref().into(),
+            json: json.clone(),
+        }),
+        "response.output_text.delta" | "response.output_audio_transcript.delta" => {
+            parse(text).map(|event: OfItem<'_>| FromVoice::Text {
+                response: event.response_id.as_ref().into(),
+                json: json.clone(),
+            })
+        }
+        "response.done" => parse(text).map(|event: WithResponse<'_>| FromVoice::ResponseDone {
+            response: event.response.id.as_ref().into(),
+            outcome: outcome(event.response.status.as_deref()),
+            json: json.clone(),
+        }),
+        "error" => parse(text).map(|event: WithError<'_>| FromVoice::Error {
+            code: event.error.code.unwrap_or_default().into_owned(),
+            answers_relay: event
+                .error
+                .event_id
+                .is_some_and(|id| id.starts_with(RELAY_EVENT)),
+            json: json.clone(),
+        }),
+        _ => None,
+    };
+
+    Some(known.unwrap_or(FromVoice::Event(json)))
+}
+
+fn session(text: &str, json: &Json) -> Option<FromVoice> {
+    let event: Value = parse(text)?;
+
+    Some(FromVoice::Session(
+        voice_session(&event["session"]),
+        json.clone(),
+    ))
+}
+
+fn audio(text: &str, json: &Json) -> Option<FromVoice> {
+    let event: AudioDelta<'_> = parse(text)?;
+    let payload = STANDARD.decode(event.delta.as_bytes()).ok()?;
+
+    Some(FromVoice::Audio {
+        response: event.response_id.as_ref().into(),
+        item: event.item_id.as_ref().into(),
+        content_index: event.content_index,
+        payload: payload.into(),
+        json: json.clone(),
+    })
+}
+
+fn outcome(status: Option<&str>) -> ResponseOutcome {
+    match status {
+        Some("cancelled") => ResponseOutcome::Cancelled,
+        Some("failed") => ResponseOutcome::Failed,
+        Some("incomplete") => ResponseOutcome::Incomplete,
+        _ => ResponseOutcome::Completed,
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct SpeechStarted {
+    audio_start_ms: u64,
+}
+
+#[derive(Deserialize)]
+struct SpeechStopped {
+    audio_end_ms: u64,
+}
+
+#[derive(Deserialize)]
+struct WithResponse<'a> {
+    #[serde(borrow)]
+    response: Response<'a>,
+}
+
+#[derive(Deserialize)]
+struct Response<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct OfItem<'a> {
+    #[serde(borrow)]
+    response_id: Cow<'a, str>,
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct AudioDelta<'a> {
+    #[serde(borrow)]
+    response_id: Cow<'a, str>,
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+    #[serde(default)]
+    content_index: u32,
+    #[serde(borrow)]
+    delta: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct WithError<'a> {
+    #[serde(borrow)]
+    error: ErrorObject<'a>,
+}
+
+#[derive(Deserialize)]
+struct ErrorObject<'a> {
+    #[serde(borrow)]
+    code: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    event_id: Option<Cow<'a, str>>,
+}
+
+/// Encodes what the session says to a provider.
+pub fn encode_voice(message: &ToVoice) -> String {
+    let event_id = || event_id(RELAY_EVENT);
+    let event = match message {
+        ToVoice::Event(json) => return json.as_str().to_owned(),
+        ToVoice::Audio { frame, .. } => {
+            let mut event = String::with_capacity(frame.payload.len() * 4 / 3 + 64);
+            event.push_str(r#"{"type":"input_audio_buffer.append","audio":""#);
+            STANDARD.encode_string(&frame.payload, &mut event);
+            event.push_str(r#""}"#);
+            return event;
+        }
+        ToVoice::Cancel(response) => json!({
+            "type": "response.cancel",
+            "event_id": event_id(),
+            "response_id": response.as_str(),
+        }),
+        ToVoice::Truncate {
+            item,
+            content_index,
+            heard,
+        } => json!({
+            "type": "conversation.item.truncate",
+            "event_id": event_id(),
+            "item_id": item.as_str(),
+            "content_index": content_index,
+            "audio_end_ms": u64::try_from(heard.as_millis()).unwrap_or(u64::MAX),
+        }),
+        ToVoice::Delete(item) => json!({
+            "type": "conversation.item.delete",
+            "event_id": event_id(),
+            "item_id": item.as_str(),
+        }),
+    };
+
+    event.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::audio::{Format, Frame};
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_audio_delta_carries_its_sound_and_its_place() {
+        let text = r#"{"type":"response.output_audio.delta","event_id":"e","response_id":"r","item_id":"i","output_index":0,"content_index":1,"delta":"AAEC"}"#;
+
+        let event = decode_voice(text);
+
+        let expected = FromVoice::Audio {
+            response: "r".into(),
+            item: "i".into(),
+            content_index: 1,
+            payload: vec![0, 1, 2].into(),
+            json: text.into(),
+        };
+        assert_eq!(event, Some(expected));
+    }
+
+    #[test]
+    fn turn_detection_off_or_told_not_to_does_not_interrupt() {
+        for (turns, interrupts) in [
+            ("null", false),
+            (r#"{"type":"server_vad"}"#, true),
+            (r#"{"type":"server_vad","interrupt_response":false}"#, false),
+        ] {
+            let text = format!(
+                r#"{{"type":"session.updated","session":{{"audio":{{"input":{{"format":{{"type":"audio/pcma"}},"turn_detection":{turns}}}}}}}}}"#
+            );
+            let Some(FromVoice::Session(session, _)) = decode_voice(&text) else {
+                panic!("not a session event");
+            };
+            assert_eq!(session.interrupts, interrupts, "{turns}");
+            assert_eq!((session.input, session.output), (Format::Pcma, Format::Pcm));
+        }
+    }
+
+    #[test]
+    fn an_error_that_answers_the_relay_is_known_by_its_event_id() {
+        let cancel = encode_voice(&ToVoice::Cancel("r".into()));
+        let sent: Value = serde_json::from_str(&cancel).unwrap();
+        let text = json!({"type": "error", "error": {"code": "response_cancel_not_active", "event_id": sent["event_id"]}});
+
+        let event = decode_voice(&text.to_string());
+
+        assert!(
+            matches!(event, Some(FromVoice::Error { answers_relay: true, code, .. }) if code == "response_cancel_not_active")
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_passed_on() {
+        for text in [
+            r#"{"type":"response.hologram.delta","delta":{}}"#,
+            r#"{"type":"response.output_audio.delta","delta":7}"#,
+        ] {
+            assert_eq!(decode_voice(text), Some(FromVoice::Event(text.into())));
+        }
+        assert_eq!(decode_voice("[]"), None);
+    }
+
+    #[test]
+    fn sound_is_appended_as_base64() {
+        let message = ToVoice::Audio {
+            frame: Frame {
+                format: Format::Pcm,
+                payload: vec![0, 1, 2].into(),
+            },
+            received: crate::clock::now(),
+        };
+
+        let event = r#"{"type":"input_audio_buffer.append","audio":"AAEC"}"#;
+        assert_eq!(encode_voice(&message), event);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,200}") {
+            let _ = decode_voice(&text);
+            for kind in ["session.created", "error", "response.done", "response.output_audio.delta"] {
+                let _ = decode_voice(&format!(r#"{{"type":"{kind}","session":{text},"error":{text},"response":{text}}}"#));
+            }
+        }
+    }
+}
