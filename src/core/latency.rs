@@ -14,17 +14,14 @@ pub enum Hop {
     Inference,
     /// Sound due at the device -> its packet or message handed to the socket.
     RelayOut,
-    /// Interruption reported to the relay -> nothing more handed to the socket.
-    Interruption,
 }
 
 impl Hop {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 4] = [
         Self::RelayIn,
         Self::SilenceWait,
         Self::Inference,
         Self::RelayOut,
-        Self::Interruption,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -33,7 +30,6 @@ impl Hop {
             Self::SilenceWait => "silence_wait",
             Self::Inference => "inference",
             Self::RelayOut => "relay_out",
-            Self::Interruption => "interruption",
         }
     }
 }

@@ -6,4 +6,5 @@
 pub mod audio;
 pub mod ids;
 pub mod latency;
+pub mod playout;
 pub mod port;

@@ -102,6 +102,8 @@ pub enum ToClient {
     Notice(Notice),
     /// A fault of the relay's own, or of the provider behind it, in OpenAI's error shape.
     Fault(Fault),
+    /// The session has ended; nothing follows. A WebSocket leg sends the close code that fits.
+    Close(CloseReason),
 }
 
 /// What became of the audio that the relay plays to the person.
@@ -158,7 +160,8 @@ pub struct TurnLatency {
     pub silence_wait: Duration,
     /// From there to the first audio of the answer reaching the relay.
     pub inference: Duration,
-    /// From there to the first audio leaving the relay.
+    /// From there to its release to the device; longer than nothing if an earlier answer was
+    /// still sounding.
     pub relay_out: Duration,
 }
 
@@ -252,7 +255,13 @@ pub enum FromVoice {
     /// `input_audio_buffer.speech_stopped`: the speech ended at this position of the input audio.
     SpeechStopped { at: Duration, json: Json },
     /// `response.created`
-    ResponseCreated { response: ResponseId, json: Json },
+    ResponseCreated {
+        response: ResponseId,
+        /// Whether it adds to the conversation; if not it is out of band, and nobody's speech
+        /// cuts it.
+        in_conversation: bool,
+        json: Json,
+    },
     /// `response.output_audio.delta`
     Audio {
         response: ResponseId,
@@ -294,6 +303,8 @@ pub struct VoiceSession {
     pub output: Format,
     /// Whether the provider cuts its response when the person speaks.
     pub interrupts: bool,
+    /// Whether the provider answers when the person has spoken.
+    pub responds: bool,
 }
 
 /// How a response ended: `response.status`.

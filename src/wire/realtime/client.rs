@@ -172,14 +172,15 @@ fn unknown_event(kind: &str, carrier: Carrier) -> Fault {
     .at("type")
 }
 
-/// Encodes what the session says to a client as the JSON text of one event; `None` for sound.
+/// Encodes what the session says to a client as the JSON text of one event; `None` for what
+/// is not an event (sound, flush, close).
 ///
 /// Notices are encoded too: to send them only to a client that negotiated `voxline.v1` is the
 /// leg's duty.
 pub fn encode_client(message: &ToClient) -> Option<String> {
     let event = match message {
         ToClient::Event(json) => return Some(json.as_str().to_owned()),
-        ToClient::Play { .. } | ToClient::Flush => return None,
+        ToClient::Play { .. } | ToClient::Flush | ToClient::Close(_) => return None,
         ToClient::Output(output, response) => json!({
             "type": match output {
                 Output::Started => "output_audio_buffer.started",

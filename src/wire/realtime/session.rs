@@ -69,6 +69,7 @@ pub(super) fn voice_session(session: &Value) -> VoiceSession {
         input: format(&input["format"]),
         output: format(&session["audio"]["output"]["format"]),
         interrupts: turns.is_object() && turns["interrupt_response"] != Value::Bool(false),
+        responds: turns.is_object() && turns["create_response"] != Value::Bool(false),
     }
 }
 

@@ -35,6 +35,7 @@ pub fn decode_voice(text: &str) -> Option<FromVoice> {
         "response.created" => {
             parse(text).map(|event: WithResponse<'_>| FromVoice::ResponseCreated {
                 response: event.response.id.as_ref().into(),
+                in_conversation: event.response.conversation_id.is_some(),
                 json: json.clone(),
             })
         }
@@ -132,6 +133,13 @@ struct Response<'a> {
     id: Cow<'a, str>,
     #[serde(borrow)]
     status: Option<Cow<'a, str>>,
+    /// Absent in older captures; `null` for an out-of-band response.
+    #[serde(default = "absent", borrow)]
+    conversation_id: Option<Cow<'a, str>>,
+}
+
+fn absent() -> Option<Cow<'static, str>> {
+    Some(Cow::Borrowed(""))
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,570 @@
+//! Releases answers at the pace they are heard, and knows what was heard.
+//!
+//! Providers send sound much faster than it lasts. What has been released cannot be taken back,
+//! so little is: the rest waits here. Released sound has a *position* on a timeline that starts
+//! with the session and also runs through silence; a WebRTC leg's RTP timestamps are that
+//! timeline, and a client's playout reports come back on it.
+//!
+//! **Invariants**
+//! - At most `lead`, plus one frame, of sound is released ahead of its position.
+//! - heard <= released <= received, for each item.
+//! - After [`Playout::cut`] nothing received before it is released.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::core::audio::{Format, Frame};
+use crate::core::ids::{ItemId, ResponseId};
+use crate::core::port::Played;
+
+/// What is released at once.
+pub const FRAME: Duration = Duration::from_millis(20);
+const FRAME_BYTES: usize = 20 * Format::Pcm.bytes_per_ms();
+
+/// An ear further behind than this is a mistaken report.
+const MAX_EAR_DELAY: Duration = Duration::from_secs(5);
+
+/// How playout behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct PlayoutConfig {
+    /// How far released sound runs ahead of its position.
+    pub lead: Duration,
+    /// From a position's instant to the ear, until the client reports: network, jitter buffer
+    /// and loudspeaker.
+    pub ear_delay: Duration,
+    /// How much sound may wait.
+    pub capacity: Duration,
+}
+
+impl Default for PlayoutConfig {
+    fn default() -> Self {
+        Self {
+            lead: Duration::from_millis(40),
+            ear_delay: Duration::from_millis(80),
+            capacity: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Sound that waits, sounds, or was just heard.
+#[derive(Debug)]
+pub struct Playout {
+    config: PlayoutConfig,
+    origin: Instant,
+    /// Where released sound ends on the timeline.
+    end: Duration,
+    ear_delay: Duration,
+    waiting: usize,
+    replies: VecDeque<Reply>,
+}
+
+/// Twenty milliseconds for the device.
+#[derive(Debug)]
+pub struct Release {
+    pub response: ResponseId,
+    /// Whether this is the first sound of its response.
+    pub first: bool,
+    pub frame: Frame,
+    pub position: Duration,
+    /// When it should be released: whatever is later is delay.
+    pub due: Instant,
+}
+
+/// What a cut left of an item.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CutItem {
+    pub response: ResponseId,
+    pub item: ItemId,
+    pub content_index: u32,
+    pub heard: Duration,
+    /// Whether that was all of it.
+    pub whole: bool,
+}
+
+/// What a cut stopped.
+#[derive(Debug, Default)]
+pub struct Cut {
+    /// Responses of which something had sounded, with how much.
+    pub silenced: Vec<(ResponseId, Duration)>,
+    pub items: Vec<CutItem>,
+}
+
+/// There is more sound waiting than the limit allows.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("more sound is waiting than may wait")]
+pub struct Full;
+
+#[derive(Debug)]
+struct Reply {
+    response: ResponseId,
+    /// Nothing more will be received.
+    done: bool,
+    begun: bool,
+    items: VecDeque<Item>,
+    /// How long the items that are already gone were.
+    gone: Duration,
+}
+
+#[derive(Debug)]
+struct Item {
+    id: ItemId,
+    content_index: u32,
+    complete: bool,
+    received: usize,
+    waiting: VecDeque<(Bytes, Instant)>,
+    waiting_bytes: usize,
+    /// Where its sound lies on the timeline, in order, without overlaps.
+    spans: Vec<Span>,
+}
+
+#[derive(Debug)]
+struct Span {
+    position: Duration,
+    length: Duration,
+}
+
+impl Playout {
+    pub fn new(config: PlayoutConfig, now: Instant) -> Self {
+        Self {
+            config,
+            origin: now,
+            end: Duration::ZERO,
+            ear_delay: config.ear_delay,
+            waiting: 0,
+            replies: VecDeque::new(),
+        }
+    }
+
+    /// Takes sound as it is received.
+    pub fn push(
+        &mut self,
+        response: &ResponseId,
+        item: &ItemId,
+        content_index: u32,
+        payload: Bytes,
+        now: Instant,
+    ) -> Result<(), Full> {
+        let total = self.waiting + payload.len();
+        if Format::Pcm.duration(total) > self.config.capacity {
+            return Err(Full);
+        }
+        self.waiting = total;
+        self.reply(response)
+            .item(item, content_index)
+            .push(payload, now);
+
+        Ok(())
+    }
+
+    /// Nothing more of this item will be received.
+    pub fn finish_item(&mut self, response: &ResponseId, item: &ItemId) {
+        let items = self
+            .replies
+            .iter_mut()
+            .filter(|reply| reply.response == *response)
+            .flat_map(|reply| &mut reply.items);
+        for found in items.filter(|found| found.id == *item) {
+            found.complete = true;
+        }
+    }
+
+    /// Nothing more of this response will be received.
+    pub fn finish(&mut self, response: &ResponseId) {
+        for reply in &mut self.replies {
+            if reply.response == *response {
+                reply.done = true;
+                reply.items.iter_mut().for_each(|item| item.complete = true);
+            }
+        }
+    }
+
+    /// Learns from a client's report how far behind its ear is.
+    pub fn report(&mut self, played: Played) {
+        let delay = self.position(played.at).checked_sub(played.position);
+        if let Some(delay) = delay.filter(|delay| *delay <= MAX_EAR_DELAY) {
+            self.ear_delay = delay;
+        }
+    }
+
+    /// Returns the next frame, if it may be released at `now`.
+    pub fn poll_frame(&mut self, now: Instant) -> Option<Release> {
+        let position = self.end.max(self.position(now));
+        if position > self.position(now) + self.config.lead {
+            return None;
+        }
+        let allowed = self.origin + self.end.saturating_sub(self.config.lead);
+        let reply = self.replies.iter_mut().find(|reply| reply.has_frame())?;
+        let (payload, arrived) = reply.take_frame(position)?;
+        let first = !std::mem::replace(&mut reply.begun, true);
+        self.waiting = self.waiting.saturating_sub(payload.len());
+        self.end = position + FRAME;
+
+        Some(Release {
+            response: reply.response.clone(),
+            first,
+            frame: Frame {
+                format: Format::Pcm,
+                payload: padded(payload),
+            },
+            position,
+            due: allowed.max(arrived),
+        })
+    }
+
+    /// Returns a response that has been heard to its end.
+    pub fn poll_finished(&mut self, now: Instant) -> Option<ResponseId> {
+        let ear = self.ear(now);
+        let reply = self.replies.front_mut()?;
+        while reply.items.front().is_some_and(|item| item.is_over(ear)) {
+            let item = reply.items.pop_front()?;
+            reply.gone += item.length();
+        }
+        if !(reply.done && reply.items.is_empty()) {
+            return None;
+        }
+
+        self.replies.pop_front().map(|reply| reply.response)
+    }
+
+    /// Returns when [`poll_frame`](Self::poll_frame) or [`poll_finished`](Self::poll_finished)
+    /// has something to say.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let frame = self
+            .replies
+            .iter()
+            .any(Reply::has_frame)
+            .then(|| self.origin + self.end.saturating_sub(self.config.lead));
+        let finished = self
+            .replies
+            .front()
+            .and_then(Reply::ends)
+            .map(|end| self.origin + end + self.ear_delay);
+
+        [frame, finished].into_iter().flatten().min()
+    }
+
+    /// Returns whether nothing waits or sounds.
+    pub fn is_empty(&self) -> bool {
+        self.replies.is_empty()
+    }
+
+    /// Stops everything, and says what was heard.
+    pub fn cut(&mut self, now: Instant) -> Cut {
+        let ear = self.ear(now);
+        let mut cut = Cut::default();
+        for reply in std::mem::take(&mut self.replies) {
+            let heard: Duration = reply.items.iter().map(|item| item.heard(ear)).sum();
+            if reply.begun {
+                cut.silenced
+                    .push((reply.response.clone(), reply.gone + heard));
+            }
+            let items = reply.items.iter().map(|item| CutItem {
+                response: reply.response.clone(),
+                item: item.id.clone(),
+                content_index: item.content_index,
+                heard: item.heard(ear),
+                whole: item.is_over(ear),
+            });
+            cut.items.extend(items);
+        }
+        self.waiting = 0;
+
+        cut
+    }
+
+    fn reply(&mut self, response: &ResponseId) -> &mut Reply {
+        let found = self
+            .replies
+            .iter()
+            .position(|reply| reply.response == *response);
+        let index = found.unwrap_or_else(|| {
+            self.replies.push_back(Reply {
+                response: response.clone(),
+                done: false,
+                begun: false,
+                items: VecDeque::new(),
+                gone: Duration::ZERO,
+            });
+            self.replies.len() - 1
+        });
+
+        &mut self.replies[index]
+    }
+
+    fn position(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.origin)
+    }
+
+    /// What the ear has got to.
+    fn ear(&self, now: Instant) -> Duration {
+        self.position(now).saturating_sub(self.ear_delay)
+    }
+}
+
+impl Reply {
+    fn item(&mut self, id: &ItemId, content_index: u32) -> &mut Item {
+        let found = self
+            .items
+            .iter()
+            .position(|item| item.id == *id && item.content_index == content_index);
+        let index = found.unwrap_or_else(|| {
+            // Items are spoken one after another.
+            self.items.iter_mut().for_each(|item| item.complete = true);
+            self.items.push_back(Item {
+                id: id.clone(),
+                content_index,
+                complete: false,
+                received: 0,
+                waiting: VecDeque::new(),
+                waiting_bytes: 0,
+                spans: Vec::new(),
+            });
+            self.items.len() - 1
+        });
+
+        &mut self.items[index]
+    }
+
+    fn has_frame(&self) -> bool {
+        self.current().is_some_and(Item::has_frame)
+    }
+
+    fn take_frame(&mut self, position: Duration) -> Option<(BytesMut, Instant)> {
+        let item = self.items.iter_mut().find(|item| !item.is_released())?;
+
+        item.take_frame(position)
+    }
+
+    /// The item whose turn it is.
+    fn current(&self) -> Option<&Item> {
+        self.items.iter().find(|item| !item.is_released())
+    }
+
+    /// Where it ends on the timeline, once that is known.
+    fn ends(&self) -> Option<Duration> {
+        let all = self.done && self.current().is_none();
+
+        all.then(|| self.items.back().map_or(Duration::ZERO, Item::end))
+    }
+}
+
+impl Item {
+    fn push(&mut self, payload: Bytes, now: Instant) {
+        self.received += payload.len();
+        self.waiting_bytes += payload.len();
+        self.waiting.push_back((payload, now));
+    }
+
+    fn has_frame(&self) -> bool {
+        self.waiting_bytes >= FRAME_BYTES || (self.complete && self.waiting_bytes > 0)
+    }
+
+    fn is_released(&self) -> bool {
+        self.complete && self.waiting_bytes == 0
+    }
+
+    /// Takes up to a frame, and says when the last of it arrived.
+    fn take_frame(&mut self, position: Duration) -> Option<(BytesMut, Instant)> {
+        let mut frame = BytesMut::with_capacity(FRAME_BYTES);
+        let mut arrived = None;
+        while frame.len() < FRAME_BYTES
+            && let Some((chunk, at)) = self.waiting.front_mut()
+        {
+            let some = chunk.split_to(chunk.len().min(FRAME_BYTES - frame.len()));
+            frame.extend_from_slice(&some);
+            arrived = Some(*at);
+            if chunk.is_empty() {
+                self.waiting.pop_front();
+            }
+        }
+        self.waiting_bytes -= frame.len();
+        self.release(position, Format::Pcm.duration(frame.len()));
+
+        Some((frame, arrived?))
+    }
+
+    fn release(&mut self, position: Duration, length: Duration) {
+        match self.spans.last_mut() {
+            Some(last) if last.position + last.length == position => last.length += length,
+            Some(_) | None => self.spans.push(Span { position, length }),
+        }
+    }
+
+    fn length(&self) -> Duration {
+        Format::Pcm.duration(self.received)
+    }
+
+    fn heard(&self, ear: Duration) -> Duration {
+        let spans = self.spans.iter();
+
+        spans
+            .map(|span| ear.saturating_sub(span.position).min(span.length))
+            .sum()
+    }
+
+    fn end(&self) -> Duration {
+        self.spans
+            .last()
+            .map_or(Duration::ZERO, |span| span.position + span.length)
+    }
+
+    /// Whether all of it has been heard.
+    fn is_over(&self, ear: Duration) -> bool {
+        self.is_released() && self.end() <= ear
+    }
+}
+
+/// A last, short frame ends in silence.
+fn padded(mut payload: BytesMut) -> Bytes {
+    payload.resize(FRAME_BYTES, 0);
+
+    payload.freeze()
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test picks an origin")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_released_at_the_pace_it_is_heard() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 200, t0);
+
+        assert_eq!(drain(&mut playout, t0), 3, "the lead, and a frame");
+        assert_eq!(playout.poll_timeout(), Some(t0 + ms(20)));
+        assert_eq!(drain(&mut playout, t0 + ms(19)), 0);
+        assert_eq!(drain(&mut playout, t0 + ms(20)), 1);
+    }
+
+    #[test]
+    fn only_what_the_ear_has_reached_counts_as_heard() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 1000, t0);
+        play(&mut playout, t0, 500);
+
+        let cut = playout.cut(t0 + ms(500));
+
+        assert_eq!(cut.items, [item("r", "a", 420, false)]);
+        assert_eq!(cut.silenced, [(ResponseId::from("r"), ms(420))]);
+        assert_eq!(drain(&mut playout, t0 + ms(600)), 0, "the rest is gone");
+    }
+
+    #[test]
+    fn a_report_moves_the_ear() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 1000, t0);
+        play(&mut playout, t0, 400);
+        playout.report(Played {
+            position: ms(100),
+            at: t0 + ms(300),
+        });
+
+        assert_eq!(
+            playout.cut(t0 + ms(400)).items,
+            [item("r", "a", 200, false)]
+        );
+    }
+
+    #[test]
+    fn a_hole_in_the_stream_is_not_heard() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 100, t0);
+        play(&mut playout, t0, 500);
+        push(&mut playout, "r", "a", 100, t0 + ms(500));
+        play(&mut playout, t0 + ms(500), 30);
+
+        assert_eq!(
+            playout.cut(t0 + ms(610)).items,
+            [item("r", "a", 130, false)]
+        );
+    }
+
+    #[test]
+    fn every_item_that_waits_is_covered() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 100, t0);
+        push(&mut playout, "r", "b", 100, t0);
+        push(&mut playout, "r", "c", 100, t0);
+        play(&mut playout, t0, 200);
+
+        let cut = playout.cut(t0 + ms(230));
+
+        let expected = [
+            item("r", "a", 100, true),
+            item("r", "b", 50, false),
+            item("r", "c", 0, false),
+        ];
+        assert_eq!(cut.items, expected);
+    }
+
+    #[test]
+    fn a_finished_response_is_over_when_it_has_been_heard() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 70, t0);
+        playout.finish(&"r".into());
+
+        play(&mut playout, t0, 60);
+        assert_eq!(playout.poll_timeout(), Some(t0 + ms(150)));
+        assert_eq!(playout.poll_finished(t0 + ms(149)), None);
+        assert_eq!(playout.poll_finished(t0 + ms(150)), Some("r".into()));
+        assert!(playout.is_empty());
+    }
+
+    #[test]
+    fn sound_over_the_limit_is_refused_and_what_waits_stays() {
+        let t0 = Instant::now();
+        let config = PlayoutConfig {
+            capacity: ms(100),
+            ..PlayoutConfig::default()
+        };
+        let mut playout = Playout::new(config, t0);
+        push(&mut playout, "r", "a", 90, t0);
+
+        let more = playout.push(&"r".into(), &"a".into(), 0, sound(20), t0);
+
+        assert_eq!(more, Err(Full));
+        playout.finish(&"r".into());
+        assert_eq!(play(&mut playout, t0, 200), 5, "90 ms, in frames");
+    }
+
+    fn playout() -> (Playout, Instant) {
+        let t0 = Instant::now();
+
+        (Playout::new(PlayoutConfig::default(), t0), t0)
+    }
+
+    fn push(playout: &mut Playout, response: &str, item: &str, millis: usize, now: Instant) {
+        playout
+            .push(&response.into(), &item.into(), 0, sound(millis), now)
+            .unwrap();
+    }
+
+    fn play(playout: &mut Playout, from: Instant, millis: u64) -> usize {
+        (0..=millis).map(|at| drain(playout, from + ms(at))).sum()
+    }
+
+    fn drain(playout: &mut Playout, now: Instant) -> usize {
+        std::iter::from_fn(|| playout.poll_frame(now)).count()
+    }
+
+    fn item(response: &str, item: &str, heard: u64, whole: bool) -> CutItem {
+        CutItem {
+            response: response.into(),
+            item: item.into(),
+            content_index: 0,
+            heard: ms(heard),
+            whole,
+        }
+    }
+
+    fn sound(millis: usize) -> Bytes {
+        vec![0; millis * 48].into()
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+}
