@@ -8,3 +8,4 @@ pub mod ids;
 pub mod latency;
 pub mod playout;
 pub mod port;
+pub mod session;

@@ -270,8 +270,8 @@ pub enum FromVoice {
         payload: Bytes,
         json: Json,
     },
-    /// A delta of a response's text or transcript.
-    Text { response: ResponseId, json: Json },
+    /// A delta of a response's text, transcript or function call.
+    Delta { response: ResponseId, json: Json },
     /// `response.output_audio.done`: all the audio of this item has been sent.
     AudioDone {
         response: ResponseId,

@@ -45,8 +45,8 @@ pub fn decode_voice(text: &str) -> Option<FromVoice> {
             item: event.item_id.as_ref().into(),
             json: json.clone(),
         }),
-        "response.output_text.delta" | "response.output_audio_transcript.delta" => {
-            parse(text).map(|event: OfItem<'_>| FromVoice::Text {
+        kind if kind.starts_with("response.") && kind.ends_with(".delta") => {
+            parse(text).map(|event: OfResponse<'_>| FromVoice::Delta {
                 response: event.response_id.as_ref().into(),
                 json: json.clone(),
             })
@@ -140,6 +140,12 @@ struct Response<'a> {
 
 fn absent() -> Option<Cow<'static, str>> {
     Some(Cow::Borrowed(""))
+}
+
+#[derive(Deserialize)]
+struct OfResponse<'a> {
+    #[serde(borrow)]
+    response_id: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,147 @@
+//! The assistant's sound, whoever plays it.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::core::audio::Format;
+use crate::core::ids::{ItemId, ResponseId};
+use crate::core::playout::{Cut, Full, Playout, Release};
+use crate::core::port::Played;
+use crate::core::session::Playback;
+
+/// Where sound comes out.
+#[derive(Debug)]
+pub(super) enum Speaker {
+    Relay(Playout),
+    /// The client plays at its own pace: all that is known is how long its sound lasts if it
+    /// plays at once.
+    Client {
+        response: Option<ResponseId>,
+        done: bool,
+        ends: Instant,
+    },
+}
+
+/// Who takes a piece of sound to the ear.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Carried {
+    ByRelay,
+    ByClient,
+}
+
+impl Speaker {
+    pub(super) fn new(playback: Playback, now: Instant) -> Self {
+        match playback {
+            Playback::Relay(config) => Self::Relay(Playout::new(config, now)),
+            Playback::Client => Self::Client {
+                response: None,
+                done: false,
+                ends: now,
+            },
+        }
+    }
+
+    pub(super) fn push(
+        &mut self,
+        from: &ResponseId,
+        item: &ItemId,
+        content_index: u32,
+        payload: Bytes,
+        format: Format,
+        now: Instant,
+    ) -> Result<Carried, Full> {
+        match self {
+            Self::Relay(playout) => {
+                playout.push(from, item, content_index, payload, now)?;
+                Ok(Carried::ByRelay)
+            }
+            Self::Client {
+                response,
+                done,
+                ends,
+            } => {
+                *response = Some(from.clone());
+                *done = false;
+                *ends = (*ends).max(now) + format.duration(payload.len());
+                Ok(Carried::ByClient)
+            }
+        }
+    }
+
+    pub(super) fn finish_item(&mut self, response: &ResponseId, item: &ItemId) {
+        if let Self::Relay(playout) = self {
+            playout.finish_item(response, item);
+        }
+    }
+
+    pub(super) fn finish(&mut self, finished: &ResponseId) {
+        match self {
+            Self::Relay(playout) => playout.finish(finished),
+            Self::Client { response, done, .. } => *done |= response.as_ref() == Some(finished),
+        }
+    }
+
+    pub(super) fn report(&mut self, played: Played) {
+        if let Self::Relay(playout) = self {
+            playout.report(played);
+        }
+    }
+
+    pub(super) fn poll_frame(&mut self, now: Instant) -> Option<Release> {
+        match self {
+            Self::Relay(playout) => playout.poll_frame(now),
+            Self::Client { .. } => None,
+        }
+    }
+
+    /// Returns a response that has been heard to its end.
+    pub(super) fn poll_finished(&mut self, now: Instant) -> Option<ResponseId> {
+        match self {
+            Self::Relay(playout) => playout.poll_finished(now),
+            Self::Client {
+                response,
+                done,
+                ends,
+            } => {
+                if *done && *ends <= now {
+                    *response = None;
+                    *done = false;
+                }
+                None
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Relay(playout) => playout.poll_timeout(),
+            Self::Client { done, ends, .. } => done.then_some(*ends),
+        }
+    }
+
+    /// Returns whether nothing sounds or waits to.
+    pub(super) fn is_silent(&self) -> bool {
+        match self {
+            Self::Relay(playout) => playout.is_empty(),
+            Self::Client { response, .. } => response.is_none(),
+        }
+    }
+
+    /// Stops the sound; what was heard is known where the relay plays it.
+    pub(super) fn cut(&mut self, now: Instant) -> Option<Cut> {
+        match self {
+            Self::Relay(playout) => Some(playout.cut(now)),
+            Self::Client {
+                response,
+                done,
+                ends,
+            } => {
+                *response = None;
+                *done = false;
+                *ends = now;
+                None
+            }
+        }
+    }
+}

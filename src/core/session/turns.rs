@@ -1,0 +1,336 @@
+//! What the provider says, and what becomes of an answer: heard, cut, or never come.
+
+use std::time::{Duration, Instant};
+
+use crate::core::ids::ResponseId;
+use crate::core::latency::Hop;
+use crate::core::playout::CutItem;
+use crate::core::port::{
+    CloseReason, Fault, FromVoice, Json, LinkEnd, Notice, Output, ResponseOutcome, ToClient,
+    ToVoice, TurnLatency, VoiceSession,
+};
+use crate::core::session::speaker::Carried;
+use crate::core::session::{Link, Phase, Session, Turn};
+
+impl Session {
+    pub(super) fn handle_voice(&mut self, message: FromVoice, now: Instant) {
+        match message {
+            FromVoice::Session(session, json) => {
+                self.voice = Link::Up(session);
+                self.pass_on(json);
+                if let Phase::Idle = self.phase {
+                    self.enter(Phase::Listening);
+                }
+            }
+            FromVoice::SpeechStarted { json, .. } => self.on_speech_started(json, now),
+            FromVoice::SpeechStopped { at, json } => self.on_speech_stopped(at, json, now),
+            FromVoice::ResponseCreated {
+                response,
+                in_conversation,
+                json,
+            } => {
+                self.last_activity = now;
+                self.pass_on(json);
+                if in_conversation && !self.over.contains(&response) {
+                    self.open.insert(response);
+                    if let Phase::Listening | Phase::Cancelling { .. } = self.phase {
+                        self.think(now);
+                    }
+                }
+            }
+            FromVoice::Audio {
+                response,
+                item,
+                content_index,
+                payload,
+                json,
+            } => {
+                if self.over.contains(&response) {
+                    return;
+                }
+                self.last_activity = now;
+                self.open.insert(response.clone());
+                self.on_sound(now);
+                match self.speaker.push(
+                    &response,
+                    &item,
+                    content_index,
+                    payload,
+                    self.output(),
+                    now,
+                ) {
+                    Ok(Carried::ByRelay) => {}
+                    Ok(Carried::ByClient) => {
+                        self.pass_on(json);
+                        self.report_latency(now);
+                    }
+                    Err(_) => self.on_speaker_full(response),
+                }
+            }
+            FromVoice::Delta { response, json } => {
+                if !self.over.contains(&response) {
+                    self.on_progress(now);
+                    self.pass_on(json);
+                }
+            }
+            FromVoice::AudioDone {
+                response,
+                item,
+                json,
+            } => {
+                self.speaker.finish_item(&response, &item);
+                self.pass_on(json);
+            }
+            FromVoice::ResponseDone {
+                response,
+                outcome,
+                json,
+            } => {
+                self.last_activity = now;
+                self.pass_on(json);
+                self.on_response_done(&response, outcome, now);
+            }
+            FromVoice::Error {
+                answers_relay: true,
+                ..
+            } => {}
+            FromVoice::Error { json, .. } | FromVoice::Event(json) => self.pass_on(json),
+            FromVoice::Down(end) => self.on_down(end, now),
+        }
+    }
+
+    fn on_speech_started(&mut self, json: Json, now: Instant) {
+        self.last_activity = now;
+        self.hearing = true;
+        self.turn = Turn::None;
+        if self.interrupts() && (!self.open.is_empty() || !self.speaker.is_silent()) {
+            self.interrupt(now);
+        }
+        self.pass_on(json);
+    }
+
+    fn on_speech_stopped(&mut self, at: Duration, json: Json, now: Instant) {
+        self.last_activity = now;
+        self.hearing = false;
+        self.pass_on(json);
+        let Link::Up(VoiceSession { responds: true, .. }) = self.voice else {
+            return;
+        };
+        self.turn = Turn::Asked {
+            silence_wait: self
+                .input
+                .received(at)
+                .map(|ended| now.saturating_duration_since(ended))
+                .unwrap_or_default(),
+            stopped_at: now,
+        };
+        match self.phase {
+            Phase::Listening | Phase::Cancelling { .. } | Phase::Recovering { .. } => {
+                self.think(now);
+            }
+            Phase::Idle | Phase::Thinking { .. } | Phase::Speaking { .. } | Phase::Closed => {}
+        }
+    }
+
+    /// The person speaks over an answer, and the provider stops by itself.
+    fn interrupt(&mut self, now: Instant) {
+        for response in self.open.iter() {
+            self.over.insert(response.clone());
+        }
+        self.cut_speaker(false, now);
+        match self.phase {
+            Phase::Listening | Phase::Thinking { .. } | Phase::Speaking { .. } => {
+                let until = now + self.config.cancel_timeout;
+                self.enter(Phase::Cancelling { until });
+                self.settle_cancelling();
+            }
+            Phase::Idle | Phase::Cancelling { .. } | Phase::Recovering { .. } | Phase::Closed => {}
+        }
+    }
+
+    /// Silences the device and tells the provider what was heard.
+    pub(super) fn cut_speaker(&mut self, cancel: bool, now: Instant) {
+        if self.speaker.is_silent() {
+            return;
+        }
+        let Some(cut) = self.speaker.cut(now) else {
+            return;
+        };
+        self.show(ToClient::Flush);
+        for (response, heard) in cut.silenced {
+            self.show(ToClient::Output(Output::Cleared, response.clone()));
+            self.notice(Notice::Interrupted { response, heard });
+        }
+        for CutItem {
+            response,
+            item,
+            content_index,
+            heard,
+            whole,
+        } in cut.items
+        {
+            if cancel && self.open.contains(&response) && self.over.insert(response.clone()) {
+                self.say(ToVoice::Cancel(response));
+            }
+            if heard.is_zero() {
+                self.say(ToVoice::Delete(item));
+            } else if !whole {
+                self.say(ToVoice::Truncate {
+                    item,
+                    content_index,
+                    heard,
+                });
+            }
+        }
+    }
+
+    /// A response that outgrows what may wait is ended; what was received of it sounds.
+    fn on_speaker_full(&mut self, response: ResponseId) {
+        self.speaker.finish(&response);
+        self.show(ToClient::Fault(Fault::server(
+            "output_audio_buffer_full",
+            "The answer is longer than the relay keeps for playing; the rest of it was cancelled. Ask for a shorter answer.",
+        )));
+        if self.open.contains(&response) && self.over.insert(response.clone()) {
+            self.say(ToVoice::Cancel(response));
+        }
+    }
+
+    fn on_response_done(&mut self, response: &ResponseId, outcome: ResponseOutcome, now: Instant) {
+        self.open.remove(response);
+        let was_cut = !self.over.insert(response.clone());
+        self.speaker.finish(response);
+        match self.phase {
+            Phase::Cancelling { .. } => self.settle_cancelling(),
+            // An answer without sound, or none at all.
+            Phase::Thinking { .. } if self.open.is_empty() && !was_cut => {
+                if outcome == ResponseOutcome::Failed {
+                    self.enter(Phase::Recovering { until: now });
+                }
+                self.enter(Phase::Listening);
+            }
+            Phase::Recovering { .. } if self.open.is_empty() => self.enter(Phase::Listening),
+            Phase::Idle
+            | Phase::Listening
+            | Phase::Thinking { .. }
+            | Phase::Speaking { .. }
+            | Phase::Recovering { .. }
+            | Phase::Closed => {}
+        }
+    }
+
+    /// The provider does not say that it has stopped; what comes is dropped all the same.
+    pub(super) fn give_up_on_cut(&mut self) {
+        self.open.retain(|response| !self.over.contains(response));
+    }
+
+    /// CANCELLING is over when the provider works on nothing that was cut.
+    fn settle_cancelling(&mut self) {
+        if self.open.iter().all(|open| !self.over.contains(open)) {
+            self.enter(Phase::Listening);
+        }
+    }
+
+    /// The provider owes an answer, or the rest of one, and is silent.
+    pub(super) fn on_stall(&mut self, now: Instant) {
+        let until = now + self.config.cancel_timeout;
+        self.enter(Phase::Recovering { until });
+        self.turn = Turn::None;
+        for response in self.open.iter().cloned().collect::<Vec<_>>() {
+            self.speaker.finish(&response);
+            if self.over.insert(response.clone()) {
+                self.say(ToVoice::Cancel(response));
+            }
+        }
+    }
+
+    /// The provider is at work on an answer.
+    fn on_progress(&mut self, now: Instant) {
+        self.last_activity = now;
+        let until = now + self.config.thinking_timeout;
+        match &mut self.phase {
+            Phase::Thinking { until: deadline } | Phase::Speaking { until: deadline } => {
+                *deadline = until;
+            }
+            Phase::Idle
+            | Phase::Listening
+            | Phase::Cancelling { .. }
+            | Phase::Recovering { .. }
+            | Phase::Closed => {}
+        }
+    }
+
+    fn on_sound(&mut self, now: Instant) {
+        let until = now + self.config.thinking_timeout;
+        self.enter(Phase::Speaking { until });
+        if let Turn::Asked {
+            silence_wait,
+            stopped_at,
+        } = self.turn
+        {
+            let inference = now - stopped_at;
+            self.record(Hop::SilenceWait, silence_wait);
+            self.record(Hop::Inference, inference);
+            self.turn = Turn::Answered {
+                silence_wait,
+                inference,
+                arrived_at: now,
+            };
+        }
+    }
+
+    pub(super) fn report_latency(&mut self, now: Instant) {
+        if let Turn::Answered {
+            silence_wait,
+            inference,
+            arrived_at,
+        } = self.turn
+        {
+            self.turn = Turn::None;
+            self.turns += 1;
+            self.notice(Notice::Latency(TurnLatency {
+                turn: self.turns,
+                silence_wait,
+                inference,
+                relay_out: now - arrived_at,
+            }));
+        }
+    }
+
+    pub(super) fn on_down(&mut self, end: LinkEnd, now: Instant) {
+        if let Link::Down(_) = self.voice {
+            return;
+        }
+        self.voice = Link::Down(end);
+        self.hearing = false;
+        // What has arrived of an answer is still worth hearing.
+        for response in std::mem::take(&mut self.open).iter() {
+            self.speaker.finish(response);
+        }
+        if end == LinkEnd::Lost {
+            self.show(ToClient::Fault(Fault::server(
+                "provider_gone",
+                "The connection to the voice provider was lost; the call ends. Call again.",
+            )));
+        }
+        let until = now + self.config.drain;
+        if self.speaker.is_silent() {
+            self.enter(Phase::Recovering { until });
+        }
+        self.drain_until = Some(until);
+        self.notice(Notice::Closing {
+            reason: end.into(),
+            within: self.config.drain,
+        });
+    }
+
+    pub(super) fn on_shutdown(&mut self, now: Instant) {
+        if self.drain_until.is_none() {
+            self.drain_until = Some(now + self.config.drain);
+            self.notice(Notice::Closing {
+                reason: CloseReason::Shutdown,
+                within: self.config.drain,
+            });
+        }
+    }
+}
