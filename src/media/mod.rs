@@ -2,6 +2,8 @@
 //!
 //! Everything here computes; nothing waits or reads a clock.
 
+#[cfg(test)]
+mod fixtures;
 pub mod g711;
 pub mod jitter;
 pub mod opus;
