@@ -1,1 +1,189 @@
-//! Orders packets and decides when each is due.
+//! Puts packets in order and decides when each is due.
+//!
+//! **Invariants:** packets leave in the order of their sequence numbers, each at most once; at
+//! most [`CAPACITY`] of them wait.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::media::receiver::Packet;
+
+/// How many packets wait at most: five seconds in 20 ms packets. The oldest makes room.
+pub const CAPACITY: usize = 256;
+
+/// How long packets are held back, beyond the fastest one's way, before the jitter is known.
+pub const START_DELAY: Duration = Duration::from_millis(40);
+
+/// The least ...
+pub const MIN_DELAY: Duration = Duration::from_millis(20);
+
+/// ... and the most that packets are held back once it is.
+pub const MAX_DELAY: Duration = Duration::from_millis(120);
+
+/// How far ahead or back a sequence number may be (RFC 3550 appendix A.1); what is farther
+/// belongs to another sequence.
+const MAX_DROPOUT: i64 = 3_000;
+const MAX_MISORDER: i64 = 100;
+
+/// Packets in the order of their sequence numbers.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// By sequence number, extended past its 16 bits.
+    packets: BTreeMap<i64, Packet>,
+    /// The highest number seen, ...
+    highest: Option<i64>,
+    /// ... and the one after the last taken.
+    next: Option<i64>,
+    /// A packet far from the others: the first of a new sequence if its successor follows.
+    stray: Option<Packet>,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pushed {
+    Queued,
+    /// Queued, and the oldest had to go.
+    Overrun,
+    /// It came twice, or after its turn.
+    Dropped,
+    /// It starts a new sequence, which has replaced the old one.
+    Restarted,
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, packet: Packet) -> Pushed {
+        let Some(highest) = self.highest else {
+            self.insert(i64::from(packet.sequence), packet);
+            return Pushed::Queued;
+        };
+        let ahead = i64::from(packet.sequence.wrapping_sub(highest as u16) as i16);
+        if !(-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead) {
+            return self.push_far(packet);
+        }
+        self.stray = None;
+        let number = highest + ahead;
+        if self.next.is_some_and(|next| number < next) || self.packets.contains_key(&number) {
+            return Pushed::Dropped;
+        }
+        self.insert(number, packet);
+        if self.packets.len() <= CAPACITY {
+            return Pushed::Queued;
+        }
+        self.take();
+        Pushed::Overrun
+    }
+
+    /// Returns the first packet and its extended sequence number.
+    pub(crate) fn first(&self) -> Option<(i64, &Packet)> {
+        let (number, packet) = self.packets.first_key_value()?;
+        Some((*number, packet))
+    }
+
+    /// Tells whether any packet is missing before the first.
+    pub(crate) fn is_missing_any(&self) -> bool {
+        let first = self.packets.keys().next();
+        self.next
+            .zip(first)
+            .is_some_and(|(next, first)| next < *first)
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Packet> {
+        let (number, packet) = self.packets.pop_first()?;
+        self.next = Some(number + 1);
+        Some(packet)
+    }
+
+    fn push_far(&mut self, packet: Packet) -> Pushed {
+        match self.stray.take() {
+            Some(stray) if stray.sequence.wrapping_add(1) == packet.sequence => {
+                *self = Self::default();
+                let first = i64::from(stray.sequence);
+                self.insert(first, stray);
+                self.insert(first + 1, packet);
+                Pushed::Restarted
+            }
+            Some(_) | None => {
+                self.stray = Some(packet);
+                Pushed::Dropped
+            }
+        }
+    }
+
+    fn insert(&mut self, number: i64, packet: Packet) {
+        self.highest = self.highest.max(Some(number));
+        self.packets.insert(number, packet);
+    }
+}
+
+/// Maps the sender's clock to ours.
+///
+/// The fastest of the recent packets tells how the clocks relate, and as it is the fastest of
+/// the *recent* ones, the mapping follows clocks that drift apart. How far the others stay
+/// behind it is the jitter, which decides how long packets are held back.
+#[derive(Default)]
+pub(crate) struct Schedule {
+    epoch: Option<Instant>,
+    /// Microseconds from a packet's place on the sender's clock to its arrival since `epoch`;
+    /// the newest last.
+    transits: VecDeque<i64>,
+    /// The transit at which packets are due.
+    due: i64,
+}
+
+impl Schedule {
+    /// How many packets are remembered: five seconds in 20 ms packets.
+    const MEMORY: usize = 256;
+
+    /// How many tell enough about the jitter.
+    const ENOUGH: usize = 50;
+
+    /// Learns from a packet with this timestamp, in ticks of 1/48 ms.
+    pub(crate) fn observe(&mut self, timestamp: i64, received: Instant) {
+        let epoch = *self.epoch.get_or_insert(received);
+        let arrival = received.saturating_duration_since(epoch).as_micros() as i64;
+        if self.transits.len() == Self::MEMORY {
+            self.transits.pop_front();
+        }
+        self.transits.push_back(arrival - micros(timestamp));
+        self.settle();
+    }
+
+    /// Returns when the sound at this timestamp is due.
+    pub(crate) fn due(&self, timestamp: i64) -> Option<Instant> {
+        let epoch = self.epoch?;
+        let due = self.due + micros(timestamp);
+        let distance = Duration::from_micros(due.unsigned_abs());
+        if due < 0 {
+            epoch.checked_sub(distance).or(Some(epoch))
+        } else {
+            epoch.checked_add(distance)
+        }
+    }
+
+    /// Forgets all but the newest packet: the clocks have a new relation.
+    pub(crate) fn restart(&mut self) {
+        self.transits.drain(..self.transits.len().saturating_sub(1));
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let mut sorted: Vec<_> = self.transits.iter().copied().collect();
+        sorted.sort_unstable();
+        let Some(&fastest) = sorted.first() else {
+            return;
+        };
+        let most = sorted[(sorted.len() * 49 / 50).min(sorted.len() - 1)];
+        let least_delay = if sorted.len() < Self::ENOUGH {
+            START_DELAY
+        } else {
+            MIN_DELAY
+        };
+        let delay =
+            (most - fastest).clamp(least_delay.as_micros() as i64, MAX_DELAY.as_micros() as i64);
+        self.due = fastest + delay;
+    }
+}
+
+fn micros(ticks: i64) -> i64 {
+    ticks * 125 / 6
+}
