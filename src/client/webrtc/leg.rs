@@ -1,0 +1,353 @@
+//! One call from its answer to its end.
+//!
+//! **Invariants.** The leg waits in one place. It ends when either side is gone, when the client
+//! never connects, falls silent, or does not take its events; and when it ends, its tasks, its
+//! part of the port and its place among the calls are free again.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rtc::rtp;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
+use webrtc::media_stream::track_local::TrackLocal;
+
+use crate::client::webrtc::channels::{Channels, Overrun};
+use crate::client::webrtc::endpoint::Call;
+use crate::client::webrtc::peer::{Label, PeerEvent};
+use crate::clock;
+use crate::core::audio::{Format, Frame};
+use crate::core::latency::Recorder;
+use crate::core::port::{Fault, FaultKind, FromClient, Played, ToClient};
+use crate::media::receiver::{Packet, Pcm, Receiver};
+use crate::wire::realtime::{self, Carrier};
+use crate::wire::voxline::{self, FromDevice};
+
+/// What waits for the session. At the bound the leg stops reading from the client.
+const UPLINK_BACKLOG: usize = 64;
+
+/// Messages of the session that are taken at once, so that a `Flush` overtakes what it drops.
+const DOWNLINK_BATCH: usize = 256;
+
+/// A report of what was heard longer ago than this says nothing.
+const MAX_REPORT_AGE: Duration = Duration::from_secs(10);
+
+/// How long the last events may take to arrive, once the session has ended.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// How long closing may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a leg has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// The client has closed its events channel: so it shows when a page closes its connection.
+    HungUp,
+    /// The connection has failed, or the client has fallen silent.
+    Lost,
+    /// The client did not connect in time.
+    NeverConnected,
+    /// The client did not take its events.
+    Overrun,
+    /// The session has ended, or the call was cancelled.
+    Released,
+}
+
+/// An answered call.
+pub struct Leg {
+    call: Call,
+    channels: Channels,
+    receiver: Receiver,
+    /// What waits for the session.
+    uplink: VecDeque<FromClient>,
+    connected: bool,
+    connect_by: Instant,
+    media_idle: Duration,
+    /// The call's place among those that are taken at a time.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Leg {
+    pub(crate) fn new(
+        call: Call,
+        permit: OwnedSemaphorePermit,
+        connect_by: Instant,
+        media_idle: Duration,
+    ) -> Self {
+        Self {
+            channels: Channels::new(call.answer.events),
+            receiver: Receiver::new(),
+            uplink: VecDeque::new(),
+            connected: false,
+            connect_by,
+            media_idle,
+            call,
+            _permit: permit,
+        }
+    }
+
+    /// Carries sound and events until either side is gone.
+    pub async fn run(
+        mut self,
+        to_session: mpsc::Sender<FromClient>,
+        mut from_session: mpsc::Receiver<ToClient>,
+        recorder: Recorder,
+        cancel: CancellationToken,
+    ) -> End {
+        self.call.line.meter().report_to(recorder);
+        let end = loop {
+            let input = self.next(&to_session, &mut from_session, &cancel).await;
+            if let Err(end) = self.handle(input, &mut from_session, clock::now()).await {
+                break end;
+            }
+        };
+        tracing::debug!(?end, "WebRTC leg ends");
+        if end == End::Released {
+            if !cancel.is_cancelled() {
+                let _ = tokio::time::timeout(LINGER, self.channels.drain()).await;
+            }
+        } else {
+            // With a full queue, the session learns it from the queue's end.
+            let _ = to_session.try_send(FromClient::Hangup);
+        }
+        drop(to_session);
+        if let Ok(Err(error)) =
+            tokio::time::timeout(CLOSE_TIMEOUT, self.call.connection.close()).await
+        {
+            tracing::debug!(%error, "Closing");
+        }
+        self.call.tasks.shutdown().await;
+        end
+    }
+
+    async fn next(
+        &mut self,
+        to_session: &mpsc::Sender<FromClient>,
+        from_session: &mut mpsc::Receiver<ToClient>,
+        cancel: &CancellationToken,
+    ) -> Input {
+        let (empty, full) = (self.uplink.is_empty(), self.uplink.len() >= UPLINK_BACKLOG);
+        let (link, connected) = (&self.call.link, self.connected);
+        let timeout = self.poll_timeout();
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Input::End(End::Released),
+            () = to_session.closed() => Input::End(End::Released),
+            () = link.gone.cancelled() => Input::End(End::Lost),
+            () = link.connected.cancelled(), if !connected => Input::Connected,
+            Ok(permit) = to_session.reserve(), if !empty => {
+                if let Some(message) = self.uplink.pop_front() {
+                    permit.send(message);
+                }
+                Input::Tick
+            }
+            message = from_session.recv() => {
+                message.map_or(Input::End(End::Released), Input::Session)
+            }
+            Some(event) = self.call.events.recv(), if !full => Input::Peer(event),
+            () = clock::sleep_until(Some(timeout)) => Input::Tick,
+        }
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        let frame = self.receiver.poll_timeout();
+        let frame = frame.filter(|_| self.uplink.len() < UPLINK_BACKLOG);
+        let lost = self.lost_at();
+        frame.map_or(lost, |frame| frame.min(lost))
+    }
+
+    fn lost_at(&self) -> Instant {
+        if self.connected {
+            self.call.line.meter().last_heard() + self.media_idle
+        } else {
+            self.connect_by
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        input: Input,
+        from_session: &mut mpsc::Receiver<ToClient>,
+        now: Instant,
+    ) -> Result<(), End> {
+        match input {
+            Input::End(end) => return Err(end),
+            Input::Connected => self.connected = true,
+            Input::Session(first) => self.on_session(first, from_session).await?,
+            Input::Peer(event) => self.on_peer(event, now).await?,
+            Input::Tick => {}
+        }
+        if now >= self.lost_at() {
+            return Err(if self.connected {
+                End::Lost
+            } else {
+                End::NeverConnected
+            });
+        }
+        self.hear(now);
+        Ok(())
+    }
+
+    /// Takes everything that the session has said by now; sound before a `Flush` is not sent.
+    async fn on_session(
+        &mut self,
+        first: ToClient,
+        from_session: &mut mpsc::Receiver<ToClient>,
+    ) -> Result<(), End> {
+        let mut batch = vec![first];
+        while batch.len() < DOWNLINK_BATCH
+            && let Ok(message) = from_session.try_recv()
+        {
+            batch.push(message);
+        }
+        let kept = batch
+            .iter()
+            .rposition(|message| *message == ToClient::Flush);
+        for (index, message) in batch.into_iter().enumerate() {
+            match message {
+                ToClient::Play { .. } if kept.is_some_and(|flush| index < flush) => {}
+                ToClient::Play {
+                    frame,
+                    position,
+                    due,
+                } => self.play(&frame, position, due).await,
+                ToClient::Flush => self.call.playback.cut(),
+                ToClient::Event(_)
+                | ToClient::Output(..)
+                | ToClient::Notice(_)
+                | ToClient::Fault(_) => self.channels.send(&message).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Position gaps are silence: nothing is sent for them.
+    async fn play(&mut self, frame: &Frame, position: Duration, due: Instant) {
+        if !self.connected || frame.format != Format::Pcm {
+            return;
+        }
+        match self.call.playback.pack(frame, position) {
+            Ok(packet) => {
+                let meter = self.call.line.meter();
+                meter.expect(packet.header.sequence_number, due);
+                if let Err(error) = self.call.track.write_rtp(packet).await {
+                    tracing::debug!(%error, "RTP packet not sent");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "Frame not encoded"),
+        }
+    }
+
+    async fn on_peer(&mut self, event: PeerEvent, now: Instant) -> Result<(), End> {
+        match event {
+            PeerEvent::Rtp(packet) => self.on_rtp(packet, now),
+            PeerEvent::Opened(label, channel) => self.channels.open(label, channel).await?,
+            PeerEvent::Text(Label::Events, text) => {
+                match realtime::decode_client(&text, Carrier::WebRtc, now) {
+                    Ok(message) => self.uplink.push_back(message),
+                    Err(fault) => self.channels.send_fault(fault).await?,
+                }
+            }
+            PeerEvent::Text(label @ (Label::Voxline | Label::Timing), text) => {
+                self.on_voxline(label, &text, now).await?;
+            }
+            PeerEvent::Binary => self.channels.send_fault(binary()).await?,
+            PeerEvent::Closed(Label::Events) => return Err(End::HungUp),
+            PeerEvent::Closed(label @ (Label::Voxline | Label::Timing)) => {
+                self.channels.close(label);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_rtp(&mut self, packet: rtp::Packet, now: Instant) {
+        let sequence = packet.header.sequence_number;
+        let received = self.call.line.meter().arrival(sequence).unwrap_or(now);
+        let packet = Packet {
+            sequence,
+            timestamp: packet.header.timestamp,
+            payload: packet.payload,
+            received,
+        };
+        self.receiver.push(packet, now);
+    }
+
+    async fn on_voxline(&mut self, label: Label, text: &str, now: Instant) -> Result<(), End> {
+        match voxline::decode(text) {
+            Some(FromDevice::Ping { id }) => {
+                self.channels.reply(label, &voxline::pong(id)).await?;
+            }
+            Some(FromDevice::Playout {
+                rtp_timestamp,
+                age,
+                output_latency,
+            }) => {
+                let position = self.call.playback.locate(rtp_timestamp);
+                let at = now.checked_sub(age).filter(|_| age <= MAX_REPORT_AGE);
+                if let (Some(position), Some(at)) = (position, at) {
+                    let position = position.saturating_sub(output_latency);
+                    self.uplink
+                        .push_back(FromClient::Played(Played { position, at }));
+                }
+            }
+            None => self.channels.send_fault(not_voxline()).await?,
+        }
+        Ok(())
+    }
+
+    /// Passes on the sound that is due.
+    fn hear(&mut self, now: Instant) {
+        while self.uplink.len() < UPLINK_BACKLOG
+            && let Some(Pcm { samples, received }) = self.receiver.poll_frame(now)
+        {
+            let payload = samples.into_iter().flat_map(i16::to_le_bytes).collect();
+            self.uplink
+                .push_back(FromClient::Audio { payload, received });
+        }
+    }
+}
+
+impl std::fmt::Debug for Leg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leg")
+            .field("connected", &self.connected)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Overrun> for End {
+    fn from(_: Overrun) -> Self {
+        Self::Overrun
+    }
+}
+
+enum Input {
+    End(End),
+    Connected,
+    Session(ToClient),
+    Peer(PeerEvent),
+    Tick,
+}
+
+fn binary() -> Fault {
+    Fault {
+        kind: FaultKind::InvalidRequest,
+        code: "invalid_event",
+        message: "a binary message came over a data channel: events are JSON objects, sent as text"
+            .into(),
+        param: None,
+        event_id: None,
+    }
+}
+
+fn not_voxline() -> Fault {
+    Fault {
+        kind: FaultKind::InvalidRequest,
+        code: "invalid_event",
+        message: "the data channels `voxline` and `voxline.timing` take `voxline.playout` and \
+                  `voxline.ping`; OpenAI's events belong on `oai-events`"
+            .into(),
+        param: Some("type".into()),
+        event_id: None,
+    }
+}
