@@ -1,0 +1,100 @@
+import { meter, type Meter } from './levels';
+import { SAMPLE_RATE } from './pcm';
+import type { Levels } from './transport';
+import type { FromSpeaker } from './worklet';
+import workletUrl from './worklet?worker&url';
+
+/** The microphone and the speaker of the WebSocket transport. */
+export class Audio {
+  readonly #context: AudioContext;
+  /** Where the browser can only capture at the device's own rate; else the same context. */
+  readonly #captureContext: AudioContext | null;
+  readonly #speaker: AudioWorkletNode;
+  readonly #microphone: AudioWorkletNode | null;
+  readonly #stream: MediaStream | null;
+  readonly #meters: { readonly microphone: Meter; readonly assistant: Meter };
+
+  static async open(stream: MediaStream | null): Promise<Audio> {
+    const context = new AudioContext({ sampleRate: SAMPLE_RATE, latencyHint: 'interactive' });
+    let capture: Capture | null;
+    try {
+      await context.audioWorklet.addModule(workletUrl);
+      await context.resume();
+      capture = stream && (await openCapture(context, stream));
+    } catch (error) {
+      void context.close();
+      throw error;
+    }
+    return new Audio(context, stream, capture);
+  }
+
+  private constructor(context: AudioContext, stream: MediaStream | null, capture: Capture | null) {
+    this.#context = context;
+    this.#stream = stream;
+    this.#captureContext = capture?.context ?? null;
+    this.#microphone = capture?.node ?? null;
+    this.#speaker = new AudioWorkletNode(context, 'voxline-speaker', {
+      numberOfInputs: 0,
+      outputChannelCount: [1],
+    });
+    this.#speaker.connect(context.destination);
+    this.#meters = { microphone: capture?.meter ?? (() => 0), assistant: meter(this.#speaker) };
+  }
+
+  start(heard: (samples: Int16Array) => void, said: (message: FromSpeaker) => void): void {
+    listen<Int16Array>(this.#microphone?.port, heard);
+    listen<FromSpeaker>(this.#speaker.port, said);
+  }
+
+  play(samples: Int16Array<ArrayBuffer>): void {
+    this.#speaker.port.postMessage(samples, [samples.buffer]);
+  }
+
+  flush(): void {
+    this.#speaker.port.postMessage('flush');
+  }
+
+  mute(muted: boolean): void {
+    for (const track of this.#stream?.getAudioTracks() ?? []) track.enabled = !muted;
+  }
+
+  levels(): Levels {
+    return { microphone: this.#meters.microphone(), assistant: this.#meters.assistant() };
+  }
+
+  close(): void {
+    this.#speaker.disconnect();
+    this.#microphone?.disconnect();
+    for (const context of new Set([this.#context, this.#captureContext])) {
+      if (context && context.state !== 'closed') void context.close();
+    }
+  }
+}
+
+interface Capture {
+  readonly context: AudioContext;
+  readonly node: AudioWorkletNode;
+  readonly meter: Meter;
+}
+
+async function openCapture(playback: AudioContext, stream: MediaStream): Promise<Capture> {
+  let context = playback;
+  let source: MediaStreamAudioSourceNode;
+  try {
+    source = context.createMediaStreamSource(stream);
+  } catch (error) {
+    // Firefox does not bring a microphone to another rate: then it is done in the worklet.
+    if (!(error instanceof DOMException && error.name === 'NotSupportedError')) throw error;
+    context = new AudioContext();
+    await context.audioWorklet.addModule(workletUrl);
+    source = context.createMediaStreamSource(stream);
+  }
+  const node = new AudioWorkletNode(context, 'voxline-microphone', { numberOfOutputs: 0 });
+  source.connect(node);
+  return { context, node, meter: meter(source) };
+}
+
+function listen<T>(port: MessagePort | undefined, handle: (data: T) => void): void {
+  port?.addEventListener('message', ({ data }: MessageEvent<T>) => handle(data));
+  port?.start();
+}

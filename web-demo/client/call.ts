@@ -1,0 +1,235 @@
+import {
+  Conversation,
+  type Interruption,
+  type RelayError,
+  type TranscriptLine,
+  type TurnLatency,
+  type Update,
+} from './conversation';
+import { Emitter } from './emitter';
+import { CallError, fromClose, type LastWords } from './failure';
+import type { ClientEvent, ServerEvent, State } from './protocol';
+import type { Levels, Listener, Transport, TransportKind } from './transport';
+
+export interface CallEvents {
+  state: State;
+  transcript: TranscriptLine;
+  interrupted: Interruption;
+  latency: TurnLatency;
+  /** Round trip to the relay in milliseconds. */
+  roundTrip: number;
+  /** An `error` event of the relay or the provider; the call goes on unless `closed` follows. */
+  error: RelayError;
+  /** The relay ends the call within this time. */
+  closing: { readonly reason: string; readonly withinMs: number };
+  /** The call has ended; `failure` is `null` if `close()` ended it. */
+  closed: { readonly failure: CallError | null };
+  /** Every event, as it came. */
+  event: ServerEvent;
+}
+
+/** A running call. */
+export class Call {
+  /** Why `auto` is not using WebRTC. */
+  readonly fallback: CallError | null;
+  readonly #transport: Transport;
+  readonly #hub: Hub;
+
+  /** @internal Calls are made by `connect`. */
+  constructor(transport: Transport, hub: Hub, fallback: CallError | null) {
+    this.#transport = transport;
+    this.#hub = hub;
+    this.fallback = fallback;
+  }
+
+  get transport(): TransportKind {
+    return this.#transport.kind;
+  }
+
+  /** The relay's name for the call (`rtc_...`), where it gives one. */
+  get id(): string | null {
+    return this.#transport.callId;
+  }
+
+  get state(): State {
+    return this.#hub.state;
+  }
+
+  /** Calls `listener` for each event of this name until the returned function is called. */
+  on<Name extends keyof CallEvents>(
+    name: Name,
+    listener: (event: CallEvents[Name]) => void,
+  ): () => void {
+    return this.#hub.emitter.on(name, listener);
+  }
+
+  /** Sends any event of OpenAI's Realtime API. */
+  send(event: ClientEvent): void {
+    this.#transport.send(event);
+  }
+
+  /** Says something in writing, and asks for an answer. An answer that is sounding is cut. */
+  say(text: string): void {
+    const content = [{ type: 'input_text', text }];
+    if (this.#hub.conversation.activeResponse !== null || this.state === 'speaking')
+      this.interrupt();
+    this.send({
+      type: 'conversation.item.create',
+      item: { type: 'message', role: 'user', content },
+    });
+    this.#hub.whenFree(() => this.send({ type: 'response.create' }));
+  }
+
+  /** Stops the answer that is sounding. */
+  interrupt(): void {
+    const active = this.#hub.conversation.activeResponse;
+    if (active !== null) this.#hub.conversation.cut(active);
+    this.#transport.interrupt(active);
+  }
+
+  /** Muted, the microphone stays open and gives silence. */
+  mute(muted: boolean): void {
+    this.#transport.mute(muted);
+  }
+
+  levels(): Levels {
+    return this.#transport.levels();
+  }
+
+  /** Hangs up and releases everything: microphone, connections, audio. */
+  close(): void {
+    this.#hub.end(null);
+  }
+}
+
+/** Where a transport's news become the events of a call. */
+export class Hub implements Listener {
+  readonly emitter = new Emitter<CallEvents>();
+  readonly conversation = new Conversation();
+  /** Resolves when the provider's session is there; rejects when the call ends before. */
+  readonly ready: Promise<void>;
+  #resolveReady!: () => void;
+  #rejectReady!: (failure: CallError) => void;
+  #words: LastWords = { error: null, closing: null };
+  #told: State = 'idle';
+  #unsteady = false;
+  #sounding = false;
+  #shown: State = 'idle';
+  #ownsPlayback = false;
+  #waiting: (() => void) | null = null;
+  readonly #release: (() => void)[] = [];
+  #ended = false;
+
+  constructor() {
+    this.ready = new Promise((resolve, reject) => {
+      this.#resolveReady = resolve;
+      this.#rejectReady = reject;
+    });
+    this.ready.catch(() => {});
+  }
+
+  get state(): State {
+    return this.#shown;
+  }
+
+  /** Has this called when the call ends. */
+  releases(release: () => void): void {
+    if (this.#ended) release();
+    else this.#release.push(release);
+  }
+
+  /** Calls `act` once no response runs. */
+  whenFree(act: () => void): void {
+    if (this.conversation.activeResponse === null) act();
+    else this.#waiting = act;
+  }
+
+  event(event: ServerEvent): void {
+    if (this.#ended) return;
+    this.emitter.emit('event', event);
+    // Who owns the playback knows better than the relay what was heard.
+    const estimated = this.#ownsPlayback && event.type === 'voxline.interrupted';
+    if (!estimated) this.#apply(this.conversation.handle(event));
+    if (event.type === 'session.created') this.#resolveReady();
+    if (this.#waiting && this.conversation.activeResponse === null) {
+      this.#waiting();
+      this.#waiting = null;
+    }
+  }
+
+  interrupted(responseId: string, heardMs: number): void {
+    this.#apply(this.conversation.interrupted(responseId, heardMs));
+  }
+
+  sounding(sounding: boolean): void {
+    this.#ownsPlayback = true;
+    this.#sounding = sounding;
+    this.#show();
+  }
+
+  roundTrip(ms: number): void {
+    this.emitter.emit('roundTrip', ms);
+  }
+
+  unsteady(unsteady: boolean): void {
+    this.#unsteady = unsteady;
+    this.#show();
+  }
+
+  /** The microphone was unplugged or taken away; the call goes on without. */
+  microphoneLost(): void {
+    const message = 'The microphone was unplugged or taken away.';
+    if (this.#ended) return;
+    this.emitter.emit('error', { code: 'microphone_lost', message, param: null, eventId: null });
+  }
+
+  ended(end: CallError | { readonly code: number | null; readonly reason: string }): void {
+    this.end(end instanceof CallError ? end : fromClose(this.#words, end.code, end.reason));
+  }
+
+  end(failure: CallError | null): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    for (const release of this.#release) release();
+    this.#rejectReady(failure ?? new CallError('lost', 'the call was closed'));
+    this.#shown = 'idle';
+    this.emitter.emit('closed', { failure });
+  }
+
+  #apply(updates: Update[]): void {
+    for (const update of updates) {
+      switch (update.kind) {
+        case 'state':
+          this.#told = update.state;
+          this.#show();
+          break;
+        case 'transcript':
+          this.emitter.emit('transcript', update.line);
+          break;
+        case 'interrupted':
+          this.emitter.emit('interrupted', update.interruption);
+          break;
+        case 'latency':
+          this.emitter.emit('latency', update.latency);
+          break;
+        case 'error':
+          this.#words = { ...this.#words, error: update.error };
+          this.emitter.emit('error', update.error);
+          break;
+        case 'closing':
+          this.#words = { ...this.#words, closing: update.reason };
+          this.emitter.emit('closing', { reason: update.reason, withinMs: update.withinMs });
+          break;
+      }
+    }
+  }
+
+  /** The relay's state, corrected by what only this side can know. */
+  #show(): void {
+    const told = this.#told === 'listening' && this.#sounding ? 'speaking' : this.#told;
+    const state = this.#unsteady ? 'recovering' : told;
+    if (state === this.#shown || this.#ended) return;
+    this.#shown = state;
+    this.emitter.emit('state', state);
+  }
+}

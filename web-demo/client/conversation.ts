@@ -1,0 +1,265 @@
+/**
+ * What a page shows of a conversation, from the events of the relay.
+ *
+ * Pure: an event goes in, updates come out. Nothing of a cut response reaches the transcript
+ * after the cut.
+ */
+
+import {
+  list,
+  number,
+  record,
+  isRecord,
+  stateOf,
+  text,
+  type ServerEvent,
+  type State,
+} from './protocol';
+
+export type Side = 'person' | 'assistant';
+
+/** A line of the transcript, whole; it replaces what was shown for its `itemId` before. */
+export interface TranscriptLine {
+  readonly side: Side;
+  readonly itemId: string;
+  /** The response that an assistant's line belongs to. */
+  readonly responseId: string | null;
+  readonly text: string;
+  /** What this event added to the text. */
+  readonly delta: string;
+  readonly done: boolean;
+  /** The text stands for speech that nobody has transcribed, as in `[speech, 2.3 s]`. */
+  readonly placeholder: boolean;
+}
+
+export interface Interruption {
+  readonly responseId: string;
+  /** How much of the response was really heard. */
+  readonly heardMs: number;
+}
+
+/** How long a turn took, measured at the relay: the parts sum to the total. */
+export interface TurnLatency {
+  readonly turn: number;
+  /** The response that was on its way, where known. */
+  readonly responseId: string | null;
+  /** From the person's last sound to the provider saying that they had stopped. */
+  readonly silenceWaitMs: number;
+  /** From there to the first audio of the answer reaching the relay. */
+  readonly inferenceMs: number;
+  /** From there to the first audio leaving the relay. */
+  readonly relayOutMs: number;
+  readonly totalMs: number;
+}
+
+export interface RelayError {
+  readonly code: string | null;
+  readonly message: string;
+  readonly param: string | null;
+  /** The `event_id` of the client's event that caused it. */
+  readonly eventId: string | null;
+}
+
+export type Update =
+  | { readonly kind: 'state'; readonly state: State }
+  | { readonly kind: 'transcript'; readonly line: TranscriptLine }
+  | { readonly kind: 'interrupted'; readonly interruption: Interruption }
+  | { readonly kind: 'latency'; readonly latency: TurnLatency }
+  | { readonly kind: 'error'; readonly error: RelayError }
+  | { readonly kind: 'closing'; readonly reason: string; readonly withinMs: number };
+
+/** Lines that can still change, at most; the oldest is forgotten. */
+const MAX_OPEN_LINES = 64;
+
+/** A benign race: the answer was over before the cancellation arrived. */
+const NOTHING_TO_CANCEL = 'response_cancel_not_active';
+
+export class Conversation {
+  readonly #open = new Map<string, TranscriptLine>();
+  readonly #speechStarts = new Map<string, number>();
+  readonly #cut = new Set<string>();
+  #response: string | null = null;
+  #active = false;
+
+  /** The response that runs now: the provider has begun it and not said that it is done. */
+  get activeResponse(): string | null {
+    return this.#active ? this.#response : null;
+  }
+
+  handle(event: ServerEvent): Update[] {
+    const itemId = text(event, 'item_id');
+    switch (event.type) {
+      case 'voxline.state': {
+        const state = stateOf(event);
+        return state ? [{ kind: 'state', state }] : [];
+      }
+      case 'voxline.interrupted':
+        return this.interrupted(text(event, 'response_id'), number(event, 'heard_ms'));
+      case 'voxline.latency':
+        return [{ kind: 'latency', latency: latency(event, this.#response) }];
+      case 'voxline.closing':
+        return [
+          {
+            kind: 'closing',
+            reason: text(event, 'reason'),
+            withinMs: number(event, 'within_ms'),
+          },
+        ];
+      case 'error':
+        return errors(record(event, 'error'));
+
+      case 'input_audio_buffer.speech_started':
+        remember(this.#speechStarts, itemId, number(event, 'audio_start_ms'));
+        return this.#person(itemId, '', { placeholder: true, done: false });
+      case 'input_audio_buffer.speech_stopped':
+        return this.#speechStopped(itemId, number(event, 'audio_end_ms'));
+      case 'conversation.item.input_audio_transcription.delta':
+        return this.#hear(itemId, text(event, 'delta'));
+      case 'conversation.item.input_audio_transcription.completed': {
+        const said = text(event, 'transcript').trim();
+        return said === '' ? [] : this.#person(itemId, said, { placeholder: false, done: true });
+      }
+      case 'conversation.item.added':
+        return this.#typed(record(event, 'item'));
+
+      case 'response.created':
+        this.#response = text(record(event, 'response'), 'id');
+        this.#active = true;
+        return [];
+      case 'response.output_audio_transcript.delta':
+      case 'response.output_text.delta':
+        return this.#speak(event, itemId);
+      case 'response.output_audio_transcript.done':
+        return this.#spoken(event, itemId, text(event, 'transcript'));
+      case 'response.output_text.done':
+        return this.#spoken(event, itemId, text(event, 'text'));
+      case 'response.done':
+        return this.#responseDone(record(event, 'response'));
+      default:
+        return [];
+    }
+  }
+
+  /** A response was cut; whoever owns the playback knows how much of it was heard. */
+  interrupted(responseId: string, heardMs: number): Update[] {
+    remember(this.#cut, responseId);
+    return [{ kind: 'interrupted', interruption: { responseId, heardMs } }];
+  }
+
+  /** A response is being cut: nothing of it is shown from here on. */
+  cut(responseId: string): void {
+    remember(this.#cut, responseId);
+  }
+
+  #speechStopped(itemId: string, endMs: number): Update[] {
+    const started = this.#speechStarts.get(itemId);
+    const line = this.#open.get(itemId);
+    if (started === undefined || (line && !line.placeholder)) return [];
+    this.#speechStarts.delete(itemId);
+    const seconds = (Math.max(0, endMs - started) / 1000).toFixed(1);
+    return this.#person(itemId, `[speech, ${seconds} s]`, { placeholder: true, done: false });
+  }
+
+  #hear(itemId: string, delta: string): Update[] {
+    const line = this.#open.get(itemId);
+    const before = line && !line.placeholder ? line.text : '';
+    return this.#person(itemId, before + delta, { placeholder: false, done: false });
+  }
+
+  #typed(item: Readonly<Record<string, unknown>>): Update[] {
+    const said = list(item, 'content')
+      .filter(isRecord)
+      .filter((part) => part['type'] === 'input_text')
+      .map((part) => text(part, 'text'))
+      .join(' ');
+    if (item['role'] !== 'user' || said === '') return [];
+    return this.#person(text(item, 'id'), said, { placeholder: false, done: true });
+  }
+
+  #person(
+    itemId: string,
+    said: string,
+    { placeholder, done }: { placeholder: boolean; done: boolean },
+  ): Update[] {
+    return this.#show({ side: 'person', itemId, responseId: null, text: said, done, placeholder });
+  }
+
+  #speak(event: ServerEvent, itemId: string): Update[] {
+    const said = (this.#open.get(itemId)?.text ?? '') + text(event, 'delta');
+    return this.#assistant(event, itemId, said, false);
+  }
+
+  #spoken(event: ServerEvent, itemId: string, said: string): Update[] {
+    return this.#assistant(event, itemId, said, true);
+  }
+
+  #assistant(event: ServerEvent, itemId: string, said: string, done: boolean): Update[] {
+    const responseId = text(event, 'response_id');
+    if (this.#cut.has(responseId)) return [];
+    return this.#show({
+      side: 'assistant',
+      itemId,
+      responseId,
+      text: said,
+      done,
+      placeholder: false,
+    });
+  }
+
+  #responseDone(response: Readonly<Record<string, unknown>>): Update[] {
+    const id = text(response, 'id');
+    if (id === this.#response) this.#active = false;
+    const closed = [...this.#open.values()].filter((line) => line.responseId === id && !line.done);
+    const updates = closed.flatMap((line) => this.#show({ ...line, done: true }));
+    if (text(response, 'status') === 'cancelled') remember(this.#cut, id);
+    if (text(response, 'status') !== 'failed') return updates;
+    return [...updates, ...errors(record(record(response, 'status_details'), 'error'))];
+  }
+
+  #show(line: Omit<TranscriptLine, 'delta'>): Update[] {
+    const before = this.#open.get(line.itemId)?.text ?? '';
+    const delta = line.text.startsWith(before) ? line.text.slice(before.length) : line.text;
+    const shown = { ...line, delta };
+    if (line.done) this.#open.delete(line.itemId);
+    else remember(this.#open, line.itemId, shown);
+    return [{ kind: 'transcript', line: shown }];
+  }
+}
+
+function latency(event: ServerEvent, responseId: string | null): TurnLatency {
+  return {
+    turn: number(event, 'turn'),
+    responseId,
+    silenceWaitMs: number(event, 'silence_wait_ms'),
+    inferenceMs: number(event, 'inference_ms'),
+    relayOutMs: number(event, 'relay_out_ms'),
+    totalMs: number(event, 'total_ms'),
+  };
+}
+
+function errors(error: Readonly<Record<string, unknown>>): Update[] {
+  const code = text(error, 'code') || null;
+  if (code === NOTHING_TO_CANCEL) return [];
+  return [
+    {
+      kind: 'error',
+      error: {
+        code,
+        message: text(error, 'message') || 'The relay reported an error without saying which.',
+        param: text(error, 'param') || null,
+        eventId: text(error, 'event_id') || null,
+      },
+    },
+  ];
+}
+
+function remember<K, V>(kept: Map<K, V>, key: K, value: V): void;
+function remember<K>(kept: Set<K>, key: K): void;
+function remember<K, V>(kept: Map<K, V> | Set<K>, key: K, value?: V): void {
+  if (kept instanceof Map) kept.set(key, value as V);
+  else kept.add(key);
+  if (kept.size > MAX_OPEN_LINES) {
+    const oldest = kept.keys().next();
+    if (!oldest.done) kept.delete(oldest.value);
+  }
+}

@@ -1,0 +1,142 @@
+/** Why a call could not start or ended: a closed list, so that a page can answer each kind. */
+export type FailureKind =
+  /** The page is not served over HTTPS or from localhost: browsers give it no microphone. */
+  | 'insecure-context'
+  /** The browser lacks WebRTC, WebSocket or AudioWorklet. */
+  | 'unsupported'
+  | 'no-microphone'
+  | 'microphone-denied'
+  /** Another program holds the microphone, or it failed. */
+  | 'microphone-busy'
+  /** Signaling worked, but no media path opened: UDP is blocked on the way. */
+  | 'udp-blocked'
+  /** The relay did not answer. */
+  | 'unreachable'
+  /** The key was refused. */
+  | 'unauthorized'
+  /** The relay has no room for another call, or the key's rate is used up. */
+  | 'busy'
+  /** The relay answers, the voice provider behind it does not. */
+  | 'provider-gone'
+  /** The relay is shutting down. */
+  | 'shutdown'
+  /** The session has reached its maximum duration. */
+  | 'expired'
+  /** Both sides were silent for too long. */
+  | 'idle'
+  /** This device did not keep up with the relay's messages. */
+  | 'overrun'
+  /** The relay understood the request and refused it. */
+  | 'refused'
+  /** The connection broke in mid-call. */
+  | 'lost';
+
+export class CallError extends Error {
+  override readonly name = 'CallError';
+
+  constructor(
+    readonly kind: FailureKind,
+    message: string,
+    /** OpenAI's or voxline's `error.code`, where the relay gave one. */
+    readonly code: string | null = null,
+    /** How long the relay asks to wait before the next try. */
+    readonly retryAfterMs: number | null = null,
+  ) {
+    super(message);
+  }
+}
+
+const CODES: Record<string, FailureKind> = {
+  invalid_api_key: 'unauthorized',
+  missing_api_key: 'unauthorized',
+  rate_limit_exceeded: 'busy',
+  too_many_calls: 'busy',
+  provider_unavailable: 'provider-gone',
+  provider_gone: 'provider-gone',
+  session_expired: 'expired',
+  session_idle: 'idle',
+  shutdown: 'shutdown',
+  shutting_down: 'shutdown',
+};
+
+/** The reasons of `voxline.closing`. */
+const REASONS: Record<string, FailureKind> = {
+  expired: 'expired',
+  idle: 'idle',
+  overrun: 'overrun',
+  provider_gone: 'provider-gone',
+  shutdown: 'shutdown',
+};
+
+/** What `getUserMedia` throws. */
+export function fromMedia(error: unknown): CallError {
+  const name = error instanceof Error ? error.name : '';
+  const message = error instanceof Error ? error.message : String(error);
+  switch (name) {
+    case 'NotAllowedError':
+      return new CallError('microphone-denied', message || 'permission denied');
+    case 'SecurityError':
+      return new CallError('insecure-context', message);
+    case 'NotFoundError':
+    case 'OverconstrainedError':
+      return new CallError('no-microphone', message || 'no microphone found');
+    default:
+      return new CallError('microphone-busy', message || 'the microphone could not be opened');
+  }
+}
+
+/** An HTTP answer that is not a success; `body` is its text, `retryAfter` that header. */
+export function fromHttp(status: number, body: string, retryAfter: string | null): CallError {
+  const error = errorIn(body);
+  const seconds = retryAfter === null ? Number.NaN : Number.parseFloat(retryAfter);
+  return new CallError(
+    (error?.code && CODES[error.code]) || kindOfStatus(status),
+    error?.message ?? `the relay answered with HTTP status ${status}`,
+    error?.code ?? null,
+    Number.isFinite(seconds) ? seconds * 1000 : null,
+  );
+}
+
+function kindOfStatus(status: number): FailureKind {
+  if (status === 401 || status === 403) return 'unauthorized';
+  if (status === 429 || status === 503) return 'busy';
+  if (status === 502 || status === 504) return 'provider-gone';
+  return status >= 500 ? 'unreachable' : 'refused';
+}
+
+/** The last words of the relay before it went: its `error` event and `voxline.closing`. */
+export interface LastWords {
+  readonly error: { readonly code: string | null; readonly message: string } | null;
+  readonly closing: string | null;
+}
+
+/** The end of a connection that the page did not ask for. `code` is WebSocket's, if it was one. */
+export function fromClose(words: LastWords, code: number | null, reason = ''): CallError {
+  const said = words.error;
+  const detail = said?.message || reason;
+  const kind = (words.closing && REASONS[words.closing]) || (said?.code && CODES[said.code]);
+  if (kind) return new CallError(kind, detail || `the relay closed the call: ${kind}`, said?.code);
+  switch (code) {
+    case 3000:
+      return new CallError('unauthorized', detail || 'the key was refused', said?.code);
+    case 4000:
+      return new CallError('refused', detail || 'the relay refused the session', said?.code);
+    case 1001:
+    case 1012:
+      return new CallError('shutdown', detail || 'the relay is shutting down');
+    case 1013:
+      return new CallError('busy', detail || 'the relay has no room for another call');
+    default:
+      return new CallError('lost', detail || 'the connection to the relay broke');
+  }
+}
+
+function errorIn(body: string): { code: string | null; message: string } | null {
+  try {
+    const { error } = JSON.parse(body) as { error?: { code?: unknown; message?: unknown } };
+    if (typeof error?.message !== 'string') return null;
+    return { code: typeof error.code === 'string' ? error.code : null, message: error.message };
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,238 @@
+/**
+ * A call over WebRTC: sound on the media tracks, events on the data channel `oai-events`, the
+ * relay's own on `voxline`, and on `voxline.timing` what is worthless when late. The relay owns
+ * the playback; what it needs to know for that is what this side reports: how far the ear has got.
+ */
+
+import { CallError, fromHttp } from './failure';
+import { meter, type Meter } from './levels';
+import type { Microphone } from './microphone';
+import { Pings } from './pings';
+import { number, parseEvent, type ClientEvent } from './protocol';
+import type { Levels, Listener, Target, Transport } from './transport';
+
+/** How long a media path may take to open before UDP counts as blocked. */
+const ICE_MS = 6000;
+/** How long a media path may be gone before the call counts as lost. */
+const LOST_MS = 8000;
+const PLAYOUT_REPORT_MS = 100;
+
+export async function connectWebRtc(
+  target: Target,
+  microphone: Microphone,
+  listener: Listener,
+): Promise<Transport> {
+  if (typeof RTCPeerConnection === 'undefined') {
+    throw new CallError('unsupported', 'this browser has no WebRTC');
+  }
+  const transport = new WebRtcTransport(target, microphone, listener);
+  try {
+    await transport.open();
+  } catch (error) {
+    transport.close();
+    throw error;
+  }
+  return transport;
+}
+
+class WebRtcTransport implements Transport {
+  readonly kind = 'webrtc';
+  readonly #target: Target;
+  readonly #listener: Listener;
+  readonly #peer = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+  readonly #events: RTCDataChannel;
+  readonly #timing: RTCDataChannel;
+  readonly #context = new AudioContext({ latencyHint: 'interactive' });
+  readonly #sender: RTCRtpSender;
+  readonly #speaker = new Audio();
+  readonly #microphoneMeter: Meter;
+  readonly #pings: Pings;
+  readonly #reports: ReturnType<typeof setInterval>;
+  #assistantMeter: Meter = () => 0;
+  #lastReported: number | null = null;
+  #lost: ReturnType<typeof setTimeout> | undefined;
+  /** The call's own URL, from `Location`. */
+  #call: URL | null = null;
+  #established = false;
+  #closed = false;
+
+  constructor(target: Target, { stream }: Microphone, listener: Listener) {
+    this.#target = target;
+    this.#listener = listener;
+    const sound = stream ?? this.#context.createMediaStreamDestination().stream;
+    this.#sender = this.#peer.addTrack(sound.getAudioTracks()[0]!, sound);
+    this.#microphoneMeter = stream ? meter(this.#context.createMediaStreamSource(stream)) : () => 0;
+    this.#events = this.#channel('oai-events', {});
+    this.#channel('voxline', {});
+    this.#timing = this.#channel('voxline.timing', { ordered: false, maxRetransmits: 0 });
+    this.#pings = new Pings((id) => this.#time({ type: 'voxline.ping', id }));
+    this.#reports = setInterval(() => this.#reportPlayout(), PLAYOUT_REPORT_MS);
+    this.#peer.addEventListener('track', ({ track }) => this.#play(track));
+    this.#peer.addEventListener('connectionstatechange', () => this.#watch());
+  }
+
+  get callId(): string | null {
+    return this.#call?.pathname.split('/').at(-1) ?? null;
+  }
+
+  async open(): Promise<void> {
+    await this.#context.resume();
+    await this.#peer.setLocalDescription();
+    const answer = await this.#exchange(this.#peer.localDescription!.sdp);
+    const opened = this.#opened();
+    await this.#peer.setRemoteDescription({ type: 'answer', sdp: answer });
+    await opened;
+    this.#established = true;
+  }
+
+  send(event: ClientEvent): void {
+    if (this.#events.readyState === 'open') this.#events.send(JSON.stringify(event));
+  }
+
+  interrupt(active: string | null): void {
+    if (active !== null) this.send({ type: 'response.cancel', response_id: active });
+    this.send({ type: 'output_audio_buffer.clear' });
+  }
+
+  mute(muted: boolean): void {
+    if (this.#sender.track) this.#sender.track.enabled = !muted;
+  }
+
+  levels(): Levels {
+    return { microphone: this.#microphoneMeter(), assistant: this.#assistantMeter() };
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#lost);
+    clearInterval(this.#reports);
+    this.#pings.stop();
+    this.#hangUp();
+    this.#peer.close();
+    this.#speaker.srcObject = null;
+    if (this.#context.state !== 'closed') void this.#context.close();
+  }
+
+  /** Sends the offer and gives the answer; afterwards the relay holds a call for us. */
+  async #exchange(offer: string): Promise<string> {
+    const { baseUrl, token, model, session, signal } = this.#target;
+    const url = new URL('/v1/realtime/calls', baseUrl);
+    const headers: Record<string, string> = { Authorization: `Bearer ${token}` };
+    let body: BodyInit = offer;
+    if (session) {
+      body = new FormData();
+      body.set('sdp', new Blob([offer], { type: 'application/sdp' }));
+      body.set('session', json({ type: 'realtime', model, ...session }));
+    } else {
+      url.searchParams.set('model', model);
+      headers['Content-Type'] = 'application/sdp';
+    }
+    let response: Response;
+    let answer: string;
+    try {
+      response = await fetch(url, { method: 'POST', headers, body, signal });
+      answer = await response.text();
+    } catch (error) {
+      signal.throwIfAborted();
+      throw new CallError('unreachable', error instanceof Error ? error.message : String(error));
+    }
+    if (!response.ok) {
+      throw fromHttp(response.status, answer, response.headers.get('Retry-After'));
+    }
+    const location = response.headers.get('Location');
+    this.#call = location ? new URL(location, url) : null;
+    if (this.#closed) this.#hangUp();
+    return answer;
+  }
+
+  #opened(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const blocked = (why: string) => reject(new CallError('udp-blocked', why));
+      const timer = setTimeout(() => blocked(`no media path within ${ICE_MS / 1000} s`), ICE_MS);
+      this.#events.addEventListener('open', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+      this.#peer.addEventListener('connectionstatechange', () => {
+        if (this.#peer.connectionState === 'failed') blocked('no media path could be opened');
+      });
+      const { signal } = this.#target;
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+  }
+
+  #channel(label: string, options: RTCDataChannelInit): RTCDataChannel {
+    const channel = this.#peer.createDataChannel(label, options);
+    channel.addEventListener('message', ({ data }) => this.#receive(data));
+    channel.addEventListener('close', () => this.#end());
+    return channel;
+  }
+
+  #receive(data: unknown): void {
+    const event = parseEvent(data);
+    if (!event || this.#closed) return;
+    if (event.type !== 'voxline.pong') return this.#listener.event(event);
+    const ms = this.#pings.pong(number(event, 'id'));
+    if (ms !== null) this.#listener.roundTrip(ms);
+  }
+
+  #play(track: MediaStreamTrack): void {
+    const stream = new MediaStream([track]);
+    // Chromium gives a remote track to Web Audio only while an element plays it.
+    this.#speaker.srcObject = stream;
+    void this.#speaker.play().catch(() => {});
+    this.#assistantMeter = meter(this.#context.createMediaStreamSource(stream));
+  }
+
+  #watch(): void {
+    const state = this.#peer.connectionState;
+    if (!this.#established) return;
+    if (state === 'failed' || state === 'closed') return this.#end();
+    clearTimeout(this.#lost);
+    const unsteady = state === 'disconnected';
+    this.#listener.unsteady(unsteady);
+    if (unsteady) this.#lost = setTimeout(() => this.#end(), LOST_MS);
+  }
+
+  #end(): void {
+    if (this.#closed || !this.#established) return;
+    this.#established = false;
+    this.#listener.ended({ code: null, reason: '' });
+  }
+
+  #time(event: ClientEvent): void {
+    if (this.#timing.readyState === 'open') this.#timing.send(JSON.stringify(event));
+  }
+
+  /** Tells the relay which RTP timestamp was played last, while it changes. */
+  #reportPlayout(): void {
+    const source = this.#peer.getReceivers()[0]?.getSynchronizationSources()[0];
+    if (!source || source.rtpTimestamp === this.#lastReported) return;
+    this.#lastReported = source.rtpTimestamp;
+    this.#time({
+      type: 'voxline.playout',
+      rtp_timestamp: source.rtpTimestamp,
+      age_ms: age(source.timestamp),
+      output_latency_ms: (this.#context.outputLatency || this.#context.baseLatency) * 1000,
+    });
+  }
+
+  /** Ends the call at the relay, even while the page goes away. */
+  #hangUp(): void {
+    if (!this.#call) return;
+    const headers = { Authorization: `Bearer ${this.#target.token}` };
+    void fetch(this.#call, { method: 'DELETE', headers, keepalive: true }).catch(() => {});
+    this.#call = null;
+  }
+}
+
+/** Browsers count this timestamp from the page's start or, some, from 1970. */
+function age(timestamp: number): number {
+  const sinceStart = timestamp > 1e12 ? timestamp - performance.timeOrigin : timestamp;
+  return Math.max(0, performance.now() - sinceStart);
+}
+
+function json(value: unknown): Blob {
+  return new Blob([JSON.stringify(value)], { type: 'application/json' });
+}

@@ -1,0 +1,76 @@
+/**
+ * The audio thread's part of the WebSocket transport: a module of its own, loaded by
+ * `audioWorklet.addModule`, so that it works under `default-src 'self'`.
+ */
+
+import { PlayQueue } from './play-queue';
+import { SAMPLE_RATE, toInt16 } from './pcm';
+import { Resampler } from './resample';
+
+declare const sampleRate: number;
+declare function registerProcessor(name: string, processor: unknown): void;
+declare class AudioWorkletProcessor {
+  readonly port: MessagePort;
+}
+
+/** Page to speaker: samples to queue, or `flush`. */
+export type ToSpeaker = Int16Array | 'flush';
+/** Speaker to page: how far playback has got, or where a flush cut it. */
+export type FromSpeaker = { readonly played: number } | { readonly flushed: number };
+
+/** A microphone block of 30 ms: small enough for latency, large enough for the socket. */
+const BLOCK = (SAMPLE_RATE * 30) / 1000;
+
+class Microphone extends AudioWorkletProcessor {
+  readonly #resampler = sampleRate === SAMPLE_RATE ? null : new Resampler(sampleRate, SAMPLE_RATE);
+  #block = new Int16Array(BLOCK);
+  #filled = 0;
+
+  process([input]: Float32Array[][]): boolean {
+    const channel = input?.[0];
+    if (!channel) return true;
+    for (const sample of this.#resampler?.process(channel) ?? channel) {
+      this.#block[this.#filled++] = toInt16(sample);
+      if (this.#filled === BLOCK) {
+        this.port.postMessage(this.#block, [this.#block.buffer]);
+        this.#block = new Int16Array(BLOCK);
+        this.#filled = 0;
+      }
+    }
+    return true;
+  }
+}
+
+class Speaker extends AudioWorkletProcessor {
+  readonly #queue = new PlayQueue();
+  #reported = 0;
+
+  constructor() {
+    super();
+    this.port.addEventListener('message', ({ data }: MessageEvent<ToSpeaker>) => {
+      if (data === 'flush') this.#queue.flush();
+      else this.#queue.push(data);
+    });
+    this.port.start();
+  }
+
+  process(_inputs: Float32Array[][], [output]: Float32Array[][]): boolean {
+    const channel = output?.[0];
+    if (!channel) return true;
+    for (const flushed of this.#queue.pull(channel)) this.#say({ flushed });
+    const { position, queued } = this.#queue;
+    const due = position - this.#reported >= SAMPLE_RATE / 20 || queued === 0;
+    if (due && position !== this.#reported) {
+      this.#reported = position;
+      this.#say({ played: position });
+    }
+    return true;
+  }
+
+  #say(message: FromSpeaker): void {
+    this.port.postMessage(message);
+  }
+}
+
+registerProcessor('voxline-microphone', Microphone);
+registerProcessor('voxline-speaker', Speaker);
