@@ -1,0 +1,159 @@
+/** What the page says in each situation. */
+
+import type { FailureKind, State } from '../client';
+
+/** The states of a conversation, and those of the page around it. */
+export type Shown = State | 'off' | 'connecting';
+
+export const STATES: Record<Shown, { readonly label: string; readonly hint: string }> = {
+  off: { label: 'Ready', hint: 'Press the button and talk.' },
+  connecting: { label: 'Connecting', hint: 'Opening the line.' },
+  idle: { label: 'Idle', hint: 'The line is open; the voice behind it is not there yet.' },
+  listening: { label: 'Listening', hint: 'Go ahead, you are heard.' },
+  thinking: { label: 'Thinking', hint: 'The answer is on its way.' },
+  speaking: { label: 'Speaking', hint: 'Talk over it whenever you like: it stops.' },
+  cancelling: { label: 'Cancelling', hint: 'You spoke up: the answer is being cut.' },
+  recovering: { label: 'Recovering', hint: 'The line is disturbed; finding the way back.' },
+};
+
+export type Action = 'retry' | 'websocket' | 'type' | 'reload';
+
+export const ACTIONS: Record<Action, string> = {
+  retry: 'Try again',
+  websocket: 'Use WebSocket',
+  type: 'Go on by typing',
+  reload: 'Reload the page',
+};
+
+export interface Message {
+  readonly title: string;
+  readonly advice: string;
+  readonly actions: readonly Action[];
+}
+
+export const FAILURES: Record<FailureKind, Message> = {
+  'insecure-context': {
+    title: 'The browser gives this page no microphone',
+    advice:
+      'It does so only over HTTPS, or on this very machine. Open http://localhost with the relay’s port, or put the relay behind HTTPS.',
+    actions: [],
+  },
+  unsupported: {
+    title: 'This browser is too old for a call',
+    advice: 'It lacks what realtime sound needs. A current Firefox, Chrome, Edge or Safari has it.',
+    actions: [],
+  },
+  'no-microphone': {
+    title: 'No microphone found',
+    advice: 'Plug one in, or switch it on in the system’s settings. You can also type.',
+    actions: ['retry', 'type'],
+  },
+  'microphone-denied': {
+    title: 'The microphone is not allowed',
+    advice:
+      'Allow it in the site settings, beside the address, and try again. If the browser did not ask, the system’s privacy settings may forbid it. You can also type.',
+    actions: ['retry', 'type'],
+  },
+  'microphone-busy': {
+    title: 'The microphone could not be opened',
+    advice: 'Another program may hold it: close that program, or choose another microphone.',
+    actions: ['retry', 'type'],
+  },
+  'udp-blocked': {
+    title: 'The network blocks WebRTC',
+    advice:
+      'The relay answers, but no UDP packet reaches it. WebSocket gets through most networks; at the relay, open its UDP port and set its public address.',
+    actions: ['websocket', 'retry'],
+  },
+  unreachable: {
+    title: 'The relay does not answer',
+    advice: 'See whether it is running and whether this machine is online.',
+    actions: ['retry'],
+  },
+  unauthorized: {
+    title: 'The relay refused the key',
+    advice:
+      'A development key changes when the relay starts again: reload the page to get the new one. Otherwise, enter a key from the relay’s configuration.',
+    actions: ['reload', 'retry'],
+  },
+  busy: {
+    title: 'The relay is busy',
+    advice: 'It holds as many calls as it may. Wait a moment, then try again.',
+    actions: ['retry'],
+  },
+  'provider-gone': {
+    title: 'The voice behind the relay is gone',
+    advice: 'The relay runs, but its provider does not answer. Its log says why; try again soon.',
+    actions: ['retry'],
+  },
+  shutdown: {
+    title: 'The relay was shut down',
+    advice: 'Calls end when it stops. Once it runs again, call again.',
+    actions: ['retry'],
+  },
+  expired: {
+    title: 'The call reached its maximum duration',
+    advice: 'Providers limit how long one session lasts. A new call begins a new one.',
+    actions: ['retry'],
+  },
+  idle: {
+    title: 'The call ended because nobody spoke',
+    advice: 'Call again when you want to go on.',
+    actions: ['retry'],
+  },
+  overrun: {
+    title: 'This device could not keep up',
+    advice: 'Close other tabs and programs, then call again.',
+    actions: ['retry'],
+  },
+  refused: {
+    title: 'The relay refused the call',
+    advice: 'It says what was wrong:',
+    actions: ['retry'],
+  },
+  lost: {
+    title: 'The connection is lost',
+    advice: 'The network changed or broke, or the relay stopped. Try again.',
+    actions: ['retry'],
+  },
+};
+
+export interface About {
+  readonly name: string;
+  readonly text: string;
+  readonly tries: readonly string[];
+}
+
+const LINE_TEST: About = {
+  name: 'built-in line test',
+  text: 'No provider is configured, so you are talking to voxline’s built-in line test. It is not an AI model and does not understand you: it hears that you speak, and answers with speech, so that you can try the line itself.',
+  tries: [
+    'Say a sentence, then wait: see how soon the first sound of an answer comes.',
+    'Talk over the answer: it stops at once, and the relay notes how much you had heard.',
+    'Choose WebSocket, and compare.',
+  ],
+};
+
+/** What to say about the voice behind the relay; `provider` is the relay's name for it. */
+export function about(provider: string): About {
+  if (provider === '' || provider === 'sim') return LINE_TEST;
+  const name = provider === 'openai' ? 'OpenAI' : provider;
+  return {
+    name,
+    text: `You are talking to a voice model of ${name}. What you say is sent there.`,
+    tries: [
+      'Ask something, and see how soon the first sound of the answer comes.',
+      'Talk over the answer: it stops at once, and the model knows how much you had heard.',
+    ],
+  };
+}
+
+export function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+export function interruption(heardMs: number): string {
+  return heardMs === 0
+    ? 'interrupted before it was heard'
+    : `interrupted after ${seconds(heardMs)}`;
+}
