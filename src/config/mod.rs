@@ -1,1 +1,273 @@
-//! config (to be written).
+//! Parses the configuration once; afterwards it is valid by type.
+//!
+//! **Invariants**
+//! - Flags win over the environment, the environment over the file, the file over the defaults.
+//! - A relay that others can reach has keys.
+
+mod layers;
+mod reference;
+mod secret;
+mod settings;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use crate::config::layers::{FILE_VARIABLE, Origin, Sources};
+pub use crate::config::reference::{reference, show};
+pub use crate::config::secret::{Keys, Secret};
+pub use crate::config::settings::{Fallback, SETTINGS, Setting};
+pub use crate::config::value::{BaseUrl, LogFilter, LogFormat, Name, PublicAddr, Size};
+
+use crate::config::layers::{Entries, Entry};
+use crate::config::value::{Choice, Value};
+
+/// Everything a relay needs to know before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub udp: SocketAddr,
+    pub public_addr: Option<PublicAddr>,
+    pub keys: Keys,
+    pub provider: Provider,
+    pub model: Name,
+    pub connect_timeout: Duration,
+    pub limits: Limits,
+    pub log: Log,
+}
+
+/// Who answers.
+#[derive(Clone, Debug)]
+pub enum Provider {
+    /// The one inside the relay.
+    Embedded,
+    /// OpenAI, or a server that speaks as it does.
+    OpenAi {
+        base_url: BaseUrl,
+        api_key: Option<Secret>,
+    },
+}
+
+/// How much of each thing there may be.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub sessions: usize,
+    pub connections: usize,
+    pub request_time: Duration,
+    pub body: Size,
+    pub sdp: Size,
+    pub event: Size,
+    pub write_time: Duration,
+    pub ping_interval: Duration,
+    pub drain: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub filter: LogFilter,
+    pub format: LogFormat,
+}
+
+/// Why there is no configuration. All of these are for the person who wrote it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: the configuration file cannot be read: {source}")]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path}:{line}: not TOML: {message}")]
+    Malformed {
+        path: PathBuf,
+        line: usize,
+        message: String,
+    },
+    #[error("{origin}: unknown {what} `{name}`: {hint}")]
+    Unknown {
+        origin: Origin,
+        what: &'static str,
+        name: String,
+        hint: String,
+    },
+    #[error("{origin}: `{key}` {message}")]
+    Invalid {
+        origin: Origin,
+        key: &'static str,
+        message: String,
+    },
+    #[error(
+        "`listen` is {listen}, which others can reach, and there is no key for clients: set \
+         VOXLINE_API_KEY (several keys: separate them by commas), or listen on 127.0.0.1"
+    )]
+    Open { listen: SocketAddr },
+    #[error(
+        "`provider` is openai, and there is no key for it: set OPENAI_API_KEY, or \
+         VOXLINE_OPENAI_BASE_URL to a server that needs none"
+    )]
+    Keyless,
+}
+
+impl Config {
+    /// Reads all sources.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        Self::read(&layers::collect(sources)?)
+    }
+
+    fn read(entries: &Entries) -> Result<Self, ConfigError> {
+        let entries = Reader(entries);
+        let listen = entries.value("listen")?;
+        Ok(Self {
+            listen,
+            udp: entries.optional("udp")?.unwrap_or(listen),
+            public_addr: entries.optional("public_addr")?,
+            keys: keys(&entries, listen)?,
+            provider: provider(&entries)?,
+            model: entries.value("openai.model")?,
+            connect_timeout: entries.bounded("openai.connect_timeout")?,
+            limits: Limits {
+                sessions: entries.bounded("limits.sessions")?,
+                connections: entries.bounded("limits.connections")?,
+                request_time: entries.bounded("limits.request_time")?,
+                body: entries.bounded("limits.body")?,
+                sdp: entries.bounded("limits.sdp")?,
+                event: entries.bounded("limits.event")?,
+                write_time: entries.bounded("limits.write_time")?,
+                ping_interval: entries.bounded("limits.ping_interval")?,
+                drain: entries.bounded("limits.drain")?,
+            },
+            log: Log {
+                filter: entries.value("log.filter")?,
+                format: entries.value("log.format")?,
+            },
+        })
+    }
+}
+
+fn keys(entries: &Reader<'_>, listen: SocketAddr) -> Result<Keys, ConfigError> {
+    let keys: Vec<Secret> = entries.list("api_key")?;
+    if !keys.is_empty() {
+        Ok(Keys::Configured(keys))
+    } else if listen.ip().to_canonical().is_loopback() {
+        Ok(Keys::develop())
+    } else {
+        Err(ConfigError::Open { listen })
+    }
+}
+
+fn provider(entries: &Reader<'_>) -> Result<Provider, ConfigError> {
+    let api_key: Option<Secret> = entries.optional("openai.api_key")?;
+    let base_url: Option<BaseUrl> = entries.optional("openai.base_url")?;
+    match (entries.value("provider")?, &api_key, &base_url) {
+        (Choice::Embedded, _, _) | (Choice::Auto, None, None) => Ok(Provider::Embedded),
+        (Choice::OpenAi, None, None) => Err(ConfigError::Keyless),
+        (Choice::OpenAi | Choice::Auto, _, _) => Ok(Provider::OpenAi {
+            base_url: base_url.unwrap_or_default(),
+            api_key,
+        }),
+    }
+}
+
+/// Turns what was said into values, or says what is wrong with it.
+struct Reader<'a>(&'a Entries);
+
+impl Reader<'_> {
+    fn value<T: Value>(&self, key: &'static str) -> Result<T, ConfigError> {
+        Ok(self
+            .optional(key)?
+            .expect("a setting read as a value has a default; every test reads them all"))
+    }
+
+    /// A value within the range that the table gives.
+    fn bounded<T: Value + PartialOrd>(&self, key: &'static str) -> Result<T, ConfigError> {
+        let value: T = self.value(key)?;
+        let Some((least, greatest)) = setting(key).range else {
+            return Ok(value);
+        };
+        let is_above = T::parse(least).is_none_or(|least| value >= least);
+        let is_below = T::parse(greatest).is_none_or(|greatest| value <= greatest);
+        if is_above && is_below {
+            return Ok(value);
+        }
+        Err(self.refusal(key, format!("must be from {least} to {greatest}")))
+    }
+
+    fn optional<T: Value>(&self, key: &'static str) -> Result<Option<T>, ConfigError> {
+        Ok(self.list(key)?.into_iter().next())
+    }
+
+    fn list<T: Value>(&self, key: &'static str) -> Result<Vec<T>, ConfigError> {
+        let setting = setting(key);
+        let texts = match (self.0.get(key), setting.default) {
+            (Some(Entry { texts, .. }), _) => texts.iter().map(String::as_str).collect(),
+            (None, Fallback::Value(text)) => vec![text],
+            (None, Fallback::Unset(_)) => vec![],
+        };
+        texts
+            .into_iter()
+            .map(|text| {
+                T::parse(text).ok_or_else(|| {
+                    let given = if setting.secret {
+                        String::new()
+                    } else {
+                        format!(", not {text:?}")
+                    };
+                    self.refusal(key, format!("must be {}{given}", T::RULE))
+                })
+            })
+            .collect()
+    }
+
+    fn refusal(&self, key: &'static str, message: String) -> ConfigError {
+        let origin = self.0.get(key).map(|entry| entry.origin.clone());
+        ConfigError::Invalid {
+            origin: origin.unwrap_or(Origin::Default),
+            key,
+            message,
+        }
+    }
+}
+
+fn setting(key: &'static str) -> &'static Setting {
+    settings::find(key).expect("every key that is read is in the table; every test reads them all")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_of_the_table_is_read() {
+        // A value that no type takes is refused by whoever reads it.
+        for setting in SETTINGS {
+            let entry = Entry {
+                texts: vec!["\u{7f} ".to_owned()],
+                origin: Origin::Default,
+            };
+            let refused = Config::read(&Entries::from([(setting.key, entry)]));
+            assert!(
+                matches!(refused, Err(ConfigError::Invalid { key, .. }) if key == setting.key),
+                "{}: {refused:?}",
+                setting.key
+            );
+        }
+    }
+
+    #[test]
+    fn every_range_is_enforced_at_both_ends() {
+        for setting in SETTINGS {
+            let Some((least, greatest)) = setting.range else {
+                continue;
+            };
+            let read = |text: String| {
+                let texts = vec![text];
+                let origin = Origin::Default;
+                Config::read(&Entries::from([(setting.key, Entry { texts, origin })]))
+            };
+            read(least.to_owned()).unwrap();
+            read(greatest.to_owned()).unwrap();
+            read(format!("1{greatest}")).unwrap_err();
+        }
+    }
+}

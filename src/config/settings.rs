@@ -1,0 +1,230 @@
+//! Every setting there is: its name, what it may be, what it does.
+//!
+//! This table is the only place that lists them. The configuration file, the environment, the
+//! command line, `voxline config` and `docs/CONFIGURATION.md` are all made from it.
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its path in the configuration file: `openai.base_url`.
+    pub key: &'static str,
+    /// What its value looks like.
+    pub value: &'static str,
+    /// Used where nothing else is said.
+    pub default: Fallback,
+    /// The least and the greatest value allowed.
+    pub range: Option<(&'static str, &'static str)>,
+    /// What it does, in full sentences.
+    pub about: &'static str,
+    /// A secret is never shown, and is no flag: other users of a machine can read flags.
+    pub secret: bool,
+}
+
+/// What a setting is when nobody sets it.
+#[derive(Clone, Copy, Debug)]
+pub enum Fallback {
+    /// This value.
+    Value(&'static str),
+    /// No value, which has this meaning.
+    Unset(&'static str),
+}
+
+impl Setting {
+    /// Returns its name in the environment.
+    pub fn variable(&self) -> String {
+        match self.key {
+            "openai.api_key" => "OPENAI_API_KEY".to_owned(),
+            key => format!("VOXLINE_{}", key.replace('.', "_").to_uppercase()),
+        }
+    }
+
+    /// Returns its name on the command line, without the two dashes.
+    pub fn flag(&self) -> Option<String> {
+        (!self.secret).then(|| self.key.replace(['.', '_'], "-"))
+    }
+
+    /// Tells whether it is one of the few that most people need.
+    pub fn is_common(&self) -> bool {
+        !self.key.contains('.')
+    }
+}
+
+/// All settings, in the order in which they are documented.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "listen",
+        value: "ADDRESS",
+        default: Fallback::Value("127.0.0.1:8080"),
+        range: None,
+        about: "Where HTTP and WebSockets are served: the page, the API, health. Port 0 takes any \
+                free port.",
+        secret: false,
+    },
+    Setting {
+        key: "udp",
+        value: "ADDRESS",
+        default: Fallback::Unset("the address and port of `listen`"),
+        range: None,
+        about: "Where WebRTC's sound and data channels arrive: every call shares this one UDP \
+                port. Open it in the firewall beside the port of `listen`.",
+        secret: false,
+    },
+    Setting {
+        key: "public_addr",
+        value: "IP[:PORT]",
+        default: Fallback::Unset("the address of `udp`"),
+        range: None,
+        about: "What WebRTC answers announce in place of the address of `udp`, for a relay behind \
+                address translation or in a container. Without a port, the port of `udp`.",
+        secret: false,
+    },
+    Setting {
+        key: "api_key",
+        value: "KEY[,KEY...]",
+        default: Fallback::Unset("on a loopback address, a development key made at each start"),
+        range: None,
+        about: "The keys that clients of the relay may show. Several allow for changing a key \
+                without a break. Off loopback there must be one. A list in the file.",
+        secret: true,
+    },
+    Setting {
+        key: "provider",
+        value: "auto|openai|embedded",
+        default: Fallback::Value("auto"),
+        range: None,
+        about: "Who answers. `embedded` is a line-test agent inside the relay, which needs no key \
+                and no network. `auto` is `openai` if `openai.api_key` or `openai.base_url` is \
+                set, else `embedded`.",
+        secret: false,
+    },
+    Setting {
+        key: "openai.api_key",
+        value: "KEY",
+        default: Fallback::Unset("none"),
+        range: None,
+        about: "The key shown to the provider. It never leaves the relay otherwise.",
+        secret: true,
+    },
+    Setting {
+        key: "openai.base_url",
+        value: "URL",
+        default: Fallback::Unset("`https://api.openai.com/v1`"),
+        range: None,
+        about: "Where the provider's API is: any server that speaks OpenAI's Realtime API will \
+                do. `http`, `https`, `ws` or `wss`.",
+        secret: false,
+    },
+    Setting {
+        key: "openai.model",
+        value: "NAME",
+        default: Fallback::Value("gpt-realtime-2.1"),
+        range: None,
+        about: "The model for calls whose offer names none.",
+        secret: false,
+    },
+    Setting {
+        key: "openai.connect_timeout",
+        value: "DURATION",
+        default: Fallback::Value("10s"),
+        range: Some(("100ms", "60s")),
+        about: "How long opening a session at the provider may take, from the first packet to \
+                its `session.created`.",
+        secret: false,
+    },
+    Setting {
+        key: "limits.sessions",
+        value: "COUNT",
+        default: Fallback::Value("200"),
+        range: Some(("1", "100000")),
+        about: "Conversations at one time. The next one is told to come back (429).",
+        secret: false,
+    },
+    Setting {
+        key: "limits.connections",
+        value: "COUNT",
+        default: Fallback::Value("1024"),
+        range: Some(("1", "1000000")),
+        about: "TCP connections at one time. The next one waits to be accepted.",
+        secret: false,
+    },
+    Setting {
+        key: "limits.request_time",
+        value: "DURATION",
+        default: Fallback::Value("10s"),
+        range: Some(("100ms", "5m")),
+        about: "How long a client may take to send the head of a request, and again its body.",
+        secret: false,
+    },
+    Setting {
+        key: "limits.body",
+        value: "SIZE",
+        default: Fallback::Value("1MiB"),
+        range: Some(("1KiB", "64MiB")),
+        about: "The largest body of a request.",
+        secret: false,
+    },
+    Setting {
+        key: "limits.sdp",
+        value: "SIZE",
+        default: Fallback::Value("64KiB"),
+        range: Some(("1KiB", "1MiB")),
+        about: "The largest SDP offer.",
+        secret: false,
+    },
+    Setting {
+        key: "limits.event",
+        value: "SIZE",
+        default: Fallback::Value("16MiB"),
+        range: Some(("16KiB", "64MiB")),
+        about: "The largest event on a client's WebSocket. OpenAI takes 15 MiB of audio in one.",
+        secret: false,
+    },
+    Setting {
+        key: "limits.write_time",
+        value: "DURATION",
+        default: Fallback::Value("10s"),
+        range: Some(("100ms", "5m")),
+        about: "How long a client's WebSocket may refuse to take a message before the client \
+                counts as gone.",
+        secret: false,
+    },
+    Setting {
+        key: "limits.ping_interval",
+        value: "DURATION",
+        default: Fallback::Value("20s"),
+        range: Some(("100ms", "5m")),
+        about: "How often a client's WebSocket is pinged. A client that says nothing for two \
+                intervals, not even a pong, counts as gone.",
+        secret: false,
+    },
+    Setting {
+        key: "limits.drain",
+        value: "DURATION",
+        default: Fallback::Value("10s"),
+        range: Some(("0s", "1h")),
+        about: "How long conversations may go on after SIGTERM or Ctrl-C. They are told at once.",
+        secret: false,
+    },
+    Setting {
+        key: "log.filter",
+        value: "FILTER",
+        default: Fallback::Value("info"),
+        range: None,
+        about: "What is logged: `error`, `warn`, `info`, `debug`, `trace`, or by module, such as \
+                `info,voxline::client=debug`. What people say shows at `debug` and below only.",
+        secret: false,
+    },
+    Setting {
+        key: "log.format",
+        value: "pretty|json",
+        default: Fallback::Value("pretty"),
+        range: None,
+        about: "How log lines look. They go to standard error.",
+        secret: false,
+    },
+];
+
+/// Returns the setting of this name.
+pub(crate) fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}

@@ -1,0 +1,279 @@
+//! The text of a setting -> a value of its type, and nothing that breaks its rule.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::secret::Secret;
+
+/// A type that settings have.
+pub(crate) trait Value: Sized {
+    /// What to write instead, after "must be".
+    const RULE: &'static str;
+
+    fn parse(text: &str) -> Option<Self>;
+}
+
+impl Value for SocketAddr {
+    const RULE: &'static str = "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// What WebRTC answers announce.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PublicAddr {
+    pub ip: IpAddr,
+    /// The port of `udp` if there is none.
+    pub port: Option<u16>,
+}
+
+impl Value for PublicAddr {
+    const RULE: &'static str = "an IP address with or without a port, such as 203.0.113.7 or \
+                                203.0.113.7:3478";
+
+    fn parse(text: &str) -> Option<Self> {
+        let parsed = if let Ok(ip) = text.parse() {
+            Self { ip, port: None }
+        } else {
+            let address: SocketAddr = text.parse().ok()?;
+            Self {
+                ip: address.ip(),
+                port: Some(address.port()),
+            }
+        };
+        (!parsed.ip.is_unspecified() && parsed.port != Some(0)).then_some(parsed)
+    }
+}
+
+/// The base of an API: it starts with a scheme, has a host, and does not end in a slash.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BaseUrl(String);
+
+impl BaseUrl {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for BaseUrl {
+    fn default() -> Self {
+        Self("https://api.openai.com/v1".to_owned())
+    }
+}
+
+impl Value for BaseUrl {
+    const RULE: &'static str = "an http, https, ws or wss address without user, query or \
+                                fragment, such as https://api.openai.com/v1";
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim_end_matches('/');
+        let uri: axum::http::Uri = text.parse().ok()?;
+        let known = matches!(uri.scheme_str()?, "http" | "https" | "ws" | "wss");
+        let plain = !text.contains(['?', '#', '@']);
+        (known && plain && !uri.host()?.is_empty()).then(|| Self(text.to_owned()))
+    }
+}
+
+impl Value for Duration {
+    const RULE: &'static str = "a whole number and a unit (ms, s, m, h), such as 500ms or 15s";
+
+    fn parse(text: &str) -> Option<Self> {
+        let (number, unit) = number_and_unit(text)?;
+        match unit {
+            "ms" => Some(Self::from_millis(number)),
+            "s" => Some(Self::from_secs(number)),
+            "m" => number.checked_mul(60).map(Self::from_secs),
+            "h" => number.checked_mul(3600).map(Self::from_secs),
+            _ => None,
+        }
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Size(pub usize);
+
+impl Value for Size {
+    const RULE: &'static str = "a whole number and a unit (B, KiB, MiB), such as 64KiB";
+
+    fn parse(text: &str) -> Option<Self> {
+        let (number, unit) = number_and_unit(text)?;
+        let unit = match unit {
+            "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            _ => return None,
+        };
+        usize::try_from(number).ok()?.checked_mul(unit).map(Self)
+    }
+}
+
+impl Value for usize {
+    const RULE: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// A name: text without spaces or control characters.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Name(String);
+
+impl Name {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for Name {
+    const RULE: &'static str = "1 to 200 printable ASCII characters without spaces";
+
+    fn parse(text: &str) -> Option<Self> {
+        is_token(text, 1).then(|| Self(text.to_owned()))
+    }
+}
+
+impl Value for Secret {
+    const RULE: &'static str = "8 to 200 printable ASCII characters without spaces";
+
+    fn parse(text: &str) -> Option<Self> {
+        is_token(text, 8).then(|| Self::from(text))
+    }
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Choice {
+    Auto,
+    OpenAi,
+    Embedded,
+}
+
+impl Value for Choice {
+    const RULE: &'static str = "auto, openai or embedded";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "openai" => Some(Self::OpenAi),
+            "embedded" => Some(Self::Embedded),
+            _ => None,
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+impl Value for LogFormat {
+    const RULE: &'static str = "pretty or json";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "pretty" => Some(Self::Pretty),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// What is logged, in the words of `tracing_subscriber::EnvFilter`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Value for LogFilter {
+    const RULE: &'static str = "levels, such as info or info,voxline::client=debug";
+
+    fn parse(text: &str) -> Option<Self> {
+        EnvFilter::try_new(text).ok()?;
+        Some(Self(text.to_owned()))
+    }
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = text.strip_suffix(unit)?;
+    Some((number.parse().ok()?, unit))
+}
+
+/// What can stand in a header, a URL or a subprotocol's name as it is.
+fn is_token(text: &str, least: usize) -> bool {
+    (least..=200).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_needs_its_unit() {
+        assert_eq!(Duration::parse("40ms"), Some(Duration::from_millis(40)));
+        assert_eq!(Duration::parse("2h"), Some(Duration::from_secs(7200)));
+        for wrong in [
+            "",
+            "15",
+            "s",
+            "-1s",
+            "1.5s",
+            "15 s",
+            "1d",
+            "99999999999999999999s",
+        ] {
+            assert_eq!(Duration::parse(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(Duration::parse("18446744073709551615h"), None);
+    }
+
+    #[test]
+    fn a_size_is_in_binary_units() {
+        assert_eq!(Size::parse("64KiB"), Some(Size(65_536)));
+        for wrong in ["", "64", "64KB", "1GiB", "18446744073709551615MiB"] {
+            assert_eq!(Size::parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_base_url_has_a_known_scheme_and_nothing_after_its_path() {
+        let url = |text| BaseUrl::parse(text).map(|url| url.as_str().to_owned());
+        assert_eq!(url("http://h:1/v1/").as_deref(), Some("http://h:1/v1"));
+        assert_eq!(url("wss://h").as_deref(), Some("wss://h"));
+        for wrong in [
+            "",
+            "h",
+            "/v1",
+            "ftp://h",
+            "http://",
+            "http://u:p@h",
+            "http://h?x=1",
+        ] {
+            assert_eq!(url(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_public_address_is_one_that_a_peer_can_send_to() {
+        assert_eq!(
+            PublicAddr::parse("203.0.113.7:3478").unwrap().port,
+            Some(3478)
+        );
+        assert_eq!(PublicAddr::parse("2001:db8::7").unwrap().port, None);
+        for wrong in ["", "0.0.0.0", "[::]:3478", "203.0.113.7:0", "example.org"] {
+            assert_eq!(PublicAddr::parse(wrong), None, "{wrong:?}");
+        }
+    }
+}
