@@ -1,12 +1,15 @@
 //! The command line.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use voxline::config::{self, Config, Fallback, SETTINGS, Setting, Sources};
+use voxline::config::{self, Config, Fallback, Provider, SETTINGS, Setting, Sources};
 use voxline::server::{self, Server};
 
 /// What a start that fails for its configuration ends with; any other failure ends with 1.
@@ -80,4 +83,159 @@ impl From<server::StartError> for Failure {
             code: 1,
         }
     }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            message: error.to_string(),
+            code: 1,
+        }
+    }
+}
+
+fn command() -> Command {
+    let flags: Vec<Arg> = SETTINGS.iter().filter_map(flag).collect();
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .help("The configuration file (TOML). [variable: VOXLINE_CONFIG]");
+    let show = Arg::new("show")
+        .long("show")
+        .action(ArgAction::SetTrue)
+        .help("Print what is in effect, and where each value comes from; secrets stay hidden.");
+    let listen = Arg::new("listen")
+        .long("listen")
+        .value_name("ADDRESS")
+        .default_value("127.0.0.1:9090")
+        .value_parser(clap::value_parser!(SocketAddr))
+        .help("Where to serve the Realtime API; port 0 takes any free port.");
+    Command::new("voxline")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A realtime voice relay that keeps the conversation going")
+        .after_help(EXAMPLES)
+        .args_conflicts_with_subcommands(true)
+        .arg(&file)
+        .args(&flags)
+        .subcommand(
+            Command::new("serve")
+                .about("Serve the relay, its API and its page (the default)")
+                .arg(&file)
+                .args(&flags),
+        )
+        .subcommand(
+            Command::new("sim")
+                .about("Serve the embedded provider alone, for other programs to talk to")
+                .arg(listen),
+        )
+        .subcommand(
+            Command::new("config")
+                .about("Describe every setting, or show what is in effect")
+                .arg(show)
+                .arg(file)
+                .args(flags),
+        )
+}
+
+/// Makes the flag of a setting; the less common ones show in `--help` and not in `-h`.
+fn flag(setting: &'static Setting) -> Option<Arg> {
+    let default = match setting.default {
+        Fallback::Value(value) => value,
+        Fallback::Unset(meaning) => meaning,
+    };
+    let flag = setting.flag()?;
+    let variable = setting.variable();
+    let help = format!(
+        "{} [variable: {variable}] [default: {default}]",
+        setting.about
+    );
+    let arg = Arg::new(setting.key)
+        .long(flag)
+        .value_name(setting.value)
+        .hide_short_help(!setting.is_common())
+        .help(help);
+    Some(arg)
+}
+
+fn sources(matches: &ArgMatches) -> Sources {
+    let given = |setting: &'static Setting| {
+        let text = matches.try_get_one::<String>(setting.key).ok()??;
+        Some((setting.key, text.clone()))
+    };
+    let variables = std::env::vars_os().map(|(name, text)| {
+        let text = text.to_string_lossy().into_owned();
+        (name.to_string_lossy().into_owned(), text)
+    });
+    Sources {
+        file: matches.get_one::<String>("config").map(Into::into),
+        environment: variables.collect(),
+        flags: SETTINGS.iter().filter_map(given).collect(),
+    }
+}
+
+fn serve(matches: &ArgMatches) -> Result<(), Failure> {
+    let config = Config::load(&sources(matches))?;
+    server::start_log(&config.log);
+    Runtime::new()?.block_on(async {
+        let server = Server::bind(config).await?;
+        welcome(&server);
+        until_stopped(|stop| server.run(stop)).await?;
+        Ok(())
+    })
+}
+
+fn sim(_matches: &ArgMatches) -> Result<(), Failure> {
+    Ok(())
+}
+
+/// Says where the relay is and how to use it. The first address is that of the page.
+#[expect(
+    clippy::print_stdout,
+    reason = "this is where the program speaks to the person who started it"
+)]
+fn welcome(server: &Server) {
+    let address = server.local_addr();
+    let config = server.config();
+    println!("voxline {}", env!("CARGO_PKG_VERSION"));
+    println!("  page      http://{address}/");
+    println!("  API       http://{address}/v1/realtime (WebSocket), /v1/realtime/calls (WebRTC)");
+    println!("  media     udp {}", server.media_addr());
+    match &config.provider {
+        Provider::Embedded => println!(
+            "  provider  embedded: a line-test agent inside the relay (OPENAI_API_KEY=sk-... for OpenAI)"
+        ),
+        Provider::OpenAi { base_url, .. } => println!("  provider  {}", base_url.as_str()),
+    }
+    match config.keys.development() {
+        Some(key) => println!(
+            "  key       {} (for this run; VOXLINE_API_KEY sets a lasting one)",
+            key.expose()
+        ),
+        None => println!("  key       as configured"),
+    }
+}
+
+/// Runs until SIGTERM or Ctrl-C asks for an end, and on the second one ends at once.
+async fn until_stopped<F: Future<Output = ()>>(
+    serve: impl FnOnce(CancellationToken) -> F,
+) -> io::Result<()> {
+    let stop = CancellationToken::new();
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    let mut asked = async || {
+        tokio::select! {
+            _ = interrupts.recv() => {}
+            _ = terminations.recv() => {}
+        }
+    };
+    let twice = async {
+        asked().await;
+        stop.cancel();
+        asked().await;
+    };
+    tokio::select! {
+        () = serve(stop.clone()) => {}
+        () = twice => {}
+    }
+    Ok(())
 }

@@ -135,12 +135,11 @@ fn read_value(
     value: &Spanned<DeValue<'_>>,
     origin: &Origin,
 ) -> Result<Vec<String>, ConfigError> {
-    let texts = match value.get_ref() {
-        DeValue::Array(values) if is_list(setting) => values
-            .iter()
-            .map(|value| scalar(value.get_ref()))
-            .collect::<Option<Vec<_>>>(),
-        single => scalar(single).map(|text| vec![text]),
+    let texts: Option<Vec<String>> = match value.get_ref().as_array() {
+        Some(values) if is_list(setting) => {
+            values.iter().map(|value| scalar(value.get_ref())).collect()
+        }
+        Some(_) | None => scalar(value.get_ref()).map(|text| vec![text]),
     };
     texts.ok_or_else(|| ConfigError::Invalid {
         origin: origin.clone(),

@@ -52,7 +52,7 @@ pub enum Provider {
 /// How much of each thing there may be.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    pub sessions: usize,
+    pub sessions: u32,
     pub connections: usize,
     pub request_time: Duration,
     pub body: Size,

@@ -120,6 +120,14 @@ impl Value for usize {
     }
 }
 
+impl Value for u32 {
+    const RULE: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 /// A name: text without spaces or control characters.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Name(String);
