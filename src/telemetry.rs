@@ -94,13 +94,12 @@ impl Latencies {
     }
 
     fn with<T>(&self, hop: Hop, read: impl FnOnce(&mut Histogram<u64>) -> T) -> T {
-        let [relay_in, silence_wait, inference, relay_out, interruption] = &self.0;
+        let [relay_in, silence_wait, inference, relay_out] = &self.0;
         let histogram = match hop {
             Hop::RelayIn => relay_in,
             Hop::SilenceWait => silence_wait,
             Hop::Inference => inference,
             Hop::RelayOut => relay_out,
-            Hop::Interruption => interruption,
         };
         // A histogram is whole after every call, whoever panicked while holding it.
         read(&mut histogram.lock().unwrap_or_else(PoisonError::into_inner))

@@ -9,7 +9,8 @@ use voxline::config::{Config, ConfigError, Provider, SETTINGS, Sources, referenc
 #[test]
 fn nothing_needs_to_be_set() {
     let config = Config::load(&Sources::default()).unwrap();
-    assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
+    let address: std::net::SocketAddr = "127.0.0.1:8080".parse().unwrap();
+    assert_eq!(config.listen, address);
     assert_eq!(config.udp, config.listen);
     assert_eq!(config.model.as_str(), "gpt-realtime-2.1");
     assert!(matches!(config.provider, Provider::Embedded));

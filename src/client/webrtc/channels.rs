@@ -178,7 +178,7 @@ async fn deliver(channel: &Arc<dyn DataChannel>, text: &str) -> Result<(), Overr
 fn too_large(bytes: usize) -> Fault {
     Fault {
         kind: FaultKind::Server,
-        code: "event_too_large",
+        code: "event_too_large".into(),
         message: format!(
             "an event of {bytes} bytes was dropped: it does not fit into a data channel message \
              (at most {MAX_MESSAGE} bytes, or less if the offer says `a=max-message-size`); use \

@@ -216,6 +216,8 @@ impl Leg {
                 | ToClient::Output(..)
                 | ToClient::Notice(_)
                 | ToClient::Fault(_) => self.channels.send(&message).await?,
+                // The queue closes next, and with it the leg ends.
+                ToClient::Close(_) => {}
             }
         }
         Ok(())
@@ -269,7 +271,7 @@ impl Leg {
             payload: packet.payload,
             received,
         };
-        self.receiver.push(packet, now);
+        self.receiver.push(packet);
     }
 
     async fn on_voxline(&mut self, label: Label, text: &str, now: Instant) -> Result<(), End> {
@@ -332,7 +334,7 @@ enum Input {
 fn binary() -> Fault {
     Fault {
         kind: FaultKind::InvalidRequest,
-        code: "invalid_event",
+        code: "invalid_event".into(),
         message: "a binary message came over a data channel: events are JSON objects, sent as text"
             .into(),
         param: None,
@@ -343,7 +345,7 @@ fn binary() -> Fault {
 fn not_voxline() -> Fault {
     Fault {
         kind: FaultKind::InvalidRequest,
-        code: "invalid_event",
+        code: "invalid_event".into(),
         message: "the data channels `voxline` and `voxline.timing` take `voxline.playout` and \
                   `voxline.ping`; OpenAI's events belong on `oai-events`"
             .into(),

@@ -78,7 +78,7 @@ impl OfferError {
         let about_the_offer = self.status() == 400 || self.status() == 413;
         Fault {
             kind,
-            code,
+            code: code.into(),
             message: self.to_string(),
             param: about_the_offer.then(|| "sdp".into()),
             event_id: None,
