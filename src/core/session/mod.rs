@@ -273,7 +273,7 @@ impl Session {
             }
             FromClient::ClearOutput => {
                 self.last_activity = now;
-                self.cut_speaker(true, now);
+                self.clear_output(now);
             }
             FromClient::Played(played) => self.speaker.report(played),
             FromClient::Hangup => self.close(CloseReason::Hangup),

@@ -137,7 +137,23 @@ impl Session {
         for response in self.open.iter() {
             self.over.insert(response.clone());
         }
-        self.cut_speaker(false, now);
+        self.cut_speaker(now);
+        self.await_cancellation(now);
+    }
+
+    /// The client asks for silence; what is still being made would be heard next, so it ends too.
+    pub(super) fn clear_output(&mut self, now: Instant) {
+        if self.speaker.is_silent() {
+            return;
+        }
+        for response in self.open.iter().cloned().collect::<Vec<_>>() {
+            self.cancel(response);
+        }
+        self.cut_speaker(now);
+        self.await_cancellation(now);
+    }
+
+    fn await_cancellation(&mut self, now: Instant) {
         match self.phase {
             Phase::Listening | Phase::Thinking { .. } | Phase::Speaking { .. } => {
                 let until = now + self.config.cancel_timeout;
@@ -148,8 +164,15 @@ impl Session {
         }
     }
 
+    /// Ends a response that the provider is working on, once.
+    fn cancel(&mut self, response: ResponseId) {
+        if self.over.insert(response.clone()) {
+            self.say(ToVoice::Cancel(response));
+        }
+    }
+
     /// Silences the device and tells the provider what was heard.
-    pub(super) fn cut_speaker(&mut self, cancel: bool, now: Instant) {
+    fn cut_speaker(&mut self, now: Instant) {
         if self.speaker.is_silent() {
             return;
         }
@@ -162,17 +185,14 @@ impl Session {
             self.notice(Notice::Interrupted { response, heard });
         }
         for CutItem {
-            response,
             item,
             content_index,
             heard,
             whole,
         } in cut.items
         {
-            if cancel && self.open.contains(&response) && self.over.insert(response.clone()) {
-                self.say(ToVoice::Cancel(response));
-            }
-            if heard.is_zero() {
+            // Providers count whole milliseconds, and refuse to truncate to none.
+            if heard < Duration::from_millis(1) {
                 self.say(ToVoice::Delete(item));
             } else if !whole {
                 self.say(ToVoice::Truncate {
@@ -191,9 +211,7 @@ impl Session {
             "output_audio_buffer_full",
             "The answer is longer than the relay keeps for playing; the rest of it was cancelled. Ask for a shorter answer.",
         )));
-        if self.open.contains(&response) && self.over.insert(response.clone()) {
-            self.say(ToVoice::Cancel(response));
-        }
+        self.cancel(response);
     }
 
     fn on_response_done(&mut self, response: &ResponseId, outcome: ResponseOutcome, now: Instant) {
@@ -238,9 +256,7 @@ impl Session {
         self.turn = Turn::None;
         for response in self.open.iter().cloned().collect::<Vec<_>>() {
             self.speaker.finish(&response);
-            if self.over.insert(response.clone()) {
-                self.say(ToVoice::Cancel(response));
-            }
+            self.cancel(response);
         }
     }
 

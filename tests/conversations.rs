@@ -1,0 +1,189 @@
+//! Replays the conversations in `tests/conversations` and compares what the session says.
+//!
+//! A line that starts with a number is an input, at that many milliseconds; the indented lines
+//! below it are the effects. `UPDATE=1 cargo test --test conversations` rewrites the effects.
+
+#![expect(clippy::disallowed_methods, reason = "a conversation picks its origin")]
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use voxline::core::audio::Format;
+use voxline::core::playout::PlayoutConfig;
+use voxline::core::port::{
+    ClientEvent, FromClient, FromVoice, Json, LinkEnd, Notice, Played, ResponseOutcome, ToClient,
+    ToVoice, VoiceSession,
+};
+use voxline::core::session::{Effect, Input, Loss, Neighbor, Playback, Session, SessionConfig};
+
+#[test]
+fn conversations_go_as_written() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations");
+
+    for entry in fs::read_dir(directory).expect("directory is readable") {
+        let path = entry.expect("entry is readable").path();
+        let written = fs::read_to_string(&path).expect("conversation is readable");
+        let actual = replay(&written);
+
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&path, actual).expect("conversation is writable");
+        } else {
+            assert_eq!(actual, written, "{}", path.display());
+        }
+    }
+}
+
+fn replay(written: &str) -> String {
+    let origin = Instant::now();
+    let websocket = written.lines().any(|line| line == "client: websocket");
+    let playback = if websocket {
+        Playback::Client
+    } else {
+        Playback::Relay(PlayoutConfig::default())
+    };
+    let mut session = Session::new(SessionConfig::new(playback), origin);
+    let mut actual = String::new();
+
+    for line in written.lines().filter(|line| !line.starts_with(' ')) {
+        if let Some((at, input)) = parse(line, origin) {
+            run_until(&mut session, origin, at, &mut actual);
+            writeln!(actual, "{line}").expect("a string takes it");
+            if let Some(input) = input {
+                session.handle(input, origin + at);
+            }
+            render(&mut session, at, &mut actual);
+        } else {
+            writeln!(actual, "{line}").expect("a string takes it");
+        }
+    }
+
+    actual
+}
+
+fn run_until(session: &mut Session, origin: Instant, at: Duration, actual: &mut String) {
+    while let Some(due) = session.poll_timeout().filter(|due| *due < origin + at) {
+        session.handle_timeout(due);
+        render(session, due - origin, actual);
+    }
+}
+
+fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
+    let mut words = line.split(' ');
+    let at = ms(words.next()?.parse().ok()?);
+    let words = words.collect::<Vec<_>>();
+    let json = Json::from(words.join(" "));
+
+    let input = match words.as_slice() {
+        [] => return Some((at, None)),
+        ["mic", millis] => Input::Client(FromClient::Audio {
+            payload: sound(millis),
+            received: origin + at,
+        }),
+        ["client", "response.create"] => {
+            Input::Client(FromClient::Event(ClientEvent::CreateResponse, json))
+        }
+        ["client", "clear"] => Input::Client(FromClient::ClearOutput),
+        ["client", "hangup"] => Input::Client(FromClient::Hangup),
+        ["client", "gone"] => Input::Lost(Neighbor::Client, Loss::Gone),
+        ["client", "played", position, "at", when] => Input::Client(FromClient::Played(Played {
+            position: ms(number(position)),
+            at: origin + ms(number(when)),
+        })),
+        ["session", flags @ ..] => Input::Voice(FromVoice::Session(
+            VoiceSession {
+                input: Format::Pcm,
+                output: Format::Pcm,
+                interrupts: !flags.contains(&"no-interrupt"),
+                responds: !flags.contains(&"no-respond"),
+            },
+            json,
+        )),
+        ["speech-started"] => Input::Voice(FromVoice::SpeechStarted { at, json }),
+        ["speech-stopped", position] => Input::Voice(FromVoice::SpeechStopped {
+            at: ms(number(position)),
+            json,
+        }),
+        ["created", response] => Input::Voice(FromVoice::ResponseCreated {
+            response: (*response).into(),
+            in_conversation: true,
+            json,
+        }),
+        ["audio", response, item, millis] => Input::Voice(FromVoice::Audio {
+            response: (*response).into(),
+            item: (*item).into(),
+            content_index: 0,
+            payload: sound(millis),
+            json,
+        }),
+        ["text", response, ..] => Input::Voice(FromVoice::Delta {
+            response: (*response).into(),
+            json,
+        }),
+        ["audio-done", response, item] => Input::Voice(FromVoice::AudioDone {
+            response: (*response).into(),
+            item: (*item).into(),
+            json,
+        }),
+        ["done", response, outcome] => Input::Voice(FromVoice::ResponseDone {
+            response: (*response).into(),
+            outcome: match *outcome {
+                "completed" => ResponseOutcome::Completed,
+                "cancelled" => ResponseOutcome::Cancelled,
+                "failed" => ResponseOutcome::Failed,
+                "incomplete" => ResponseOutcome::Incomplete,
+                _ => panic!("not an outcome: {outcome}"),
+            },
+            json,
+        }),
+        ["link", "lost"] => Input::Voice(FromVoice::Down(LinkEnd::Lost)),
+        ["link", "expired"] => Input::Voice(FromVoice::Down(LinkEnd::Expired)),
+        ["shutdown"] => Input::Shutdown,
+        _ => panic!("not an input: {line}"),
+    };
+
+    Some((at, Some(input)))
+}
+
+fn render(session: &mut Session, at: Duration, out: &mut String) {
+    let at = at.as_millis();
+    while let Some(effect) = session.poll_effect() {
+        let line = match effect {
+            Effect::Client(ToClient::Event(json)) => format!("client: event {}", json.as_str()),
+            Effect::Client(ToClient::Play { position, .. }) => {
+                format!("client: play at {position:?}")
+            }
+            Effect::Client(ToClient::Output(output, response)) => {
+                format!("client: output {output:?} {response}").to_lowercase()
+            }
+            Effect::Client(ToClient::Notice(Notice::State(state))) => {
+                format!("state: {}", format!("{state:?}").to_uppercase())
+            }
+            Effect::Client(ToClient::Notice(notice)) => format!("notice: {notice:?}"),
+            Effect::Client(ToClient::Fault(fault)) => format!("client: fault {}", fault.code),
+            Effect::Client(message) => format!("client: {message:?}"),
+            Effect::Voice(ToVoice::Event(json)) => format!("voice: event {}", json.as_str()),
+            Effect::Voice(ToVoice::Audio { frame, .. }) => format!("voice: append {frame:?}"),
+            Effect::Voice(message) => format!("voice: {message:?}"),
+            Effect::Record(sample) => format!("record: {} {:?}", sample.hop.name(), sample.took),
+            Effect::Close(reason) => format!("close: {reason:?}"),
+        };
+        writeln!(out, "    {at} {line}").expect("a string takes it");
+    }
+}
+
+fn sound(millis: &str) -> Bytes {
+    let bytes = number(millis) as usize * Format::Pcm.bytes_per_ms();
+
+    vec![0; bytes].into()
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().expect("a number")
+}
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
