@@ -44,8 +44,10 @@ pub(crate) enum Pushed {
     Queued,
     /// Queued, and the oldest had to go.
     Overrun,
-    /// It came twice, or after its turn.
-    Dropped,
+    /// Dropped: it came twice, or after its turn.
+    Stale,
+    /// Dropped: it has nothing to do with the others, so far.
+    Stray,
     /// It starts a new sequence, which has replaced the old one.
     Restarted,
 }
@@ -63,7 +65,7 @@ impl Queue {
         self.stray = None;
         let number = highest + ahead;
         if self.next.is_some_and(|next| number < next) || self.packets.contains_key(&number) {
-            return Pushed::Dropped;
+            return Pushed::Stale;
         }
         self.insert(number, packet);
         if self.packets.len() <= CAPACITY {
@@ -104,7 +106,7 @@ impl Queue {
             }
             Some(_) | None => {
                 self.stray = Some(packet);
-                Pushed::Dropped
+                Pushed::Stray
             }
         }
     }
@@ -186,4 +188,98 @@ impl Schedule {
 
 fn micros(ticks: i64) -> i64 {
     ticks * 125 / 6
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn packets_leave_in_order_once_across_the_wrap_around() {
+        let mut queue = Queue::default();
+        for sequence in [65_534, 0, 65_535, 0, 2, 1, 65_534] {
+            queue.push(packet(sequence));
+        }
+        assert_eq!(taken(&mut queue), [65_534, 65_535, 0, 1, 2]);
+    }
+
+    #[test]
+    fn what_comes_after_its_turn_is_dropped() {
+        let mut queue = Queue::default();
+        queue.push(packet(7));
+        queue.push(packet(9));
+        assert_eq!(taken(&mut queue), [7, 9]);
+        assert_eq!(queue.push(packet(8)), Pushed::Stale);
+        assert_eq!(queue.push(packet(9)), Pushed::Stale);
+        assert_eq!(queue.push(packet(10)), Pushed::Queued);
+        assert!(!queue.is_missing_any());
+        queue.take();
+        queue.push(packet(12));
+        assert!(queue.is_missing_any());
+    }
+
+    #[test]
+    fn a_full_queue_lets_the_oldest_go() {
+        let mut queue = Queue::default();
+        for sequence in 0..CAPACITY as u16 {
+            assert_eq!(queue.push(packet(sequence)), Pushed::Queued);
+        }
+        assert_eq!(queue.push(packet(CAPACITY as u16)), Pushed::Overrun);
+        let taken = taken(&mut queue);
+        assert_eq!((taken.len(), taken[0]), (CAPACITY, 1));
+    }
+
+    #[test]
+    fn two_packets_in_a_row_make_a_new_sequence() {
+        let mut queue = Queue::default();
+        queue.push(packet(100));
+        assert_eq!(queue.push(packet(40_000)), Pushed::Stray);
+        assert_eq!(queue.push(packet(101)), Pushed::Queued);
+        assert_eq!(queue.push(packet(50_000)), Pushed::Stray);
+        assert_eq!(queue.push(packet(50_001)), Pushed::Restarted);
+        assert_eq!(taken(&mut queue), [50_000, 50_001]);
+    }
+
+    #[test]
+    fn a_packet_is_due_its_delay_after_the_fastest_would_have_come() {
+        let start = crate::clock::now();
+        let mut schedule = Schedule::default();
+        assert_eq!(schedule.due(0), None);
+        for (n, jitter) in (0..200).zip([0, 50, 10, 30].into_iter().cycle()) {
+            schedule.observe(
+                n * 960,
+                start + Duration::from_millis(n as u64 * 20 + jitter),
+            );
+        }
+        let due = schedule.due(200 * 960).unwrap() - start;
+        assert_eq!(due, Duration::from_millis(200 * 20 + 50));
+    }
+
+    #[test]
+    fn after_a_restart_only_the_newest_packet_counts() {
+        let start = crate::clock::now();
+        let mut schedule = Schedule::default();
+        schedule.observe(0, start);
+        schedule.observe(960, start + Duration::from_millis(520));
+        schedule.restart();
+        let due = schedule.due(960).unwrap() - start;
+        assert_eq!(due, Duration::from_millis(520) + START_DELAY);
+    }
+
+    fn taken(queue: &mut Queue) -> Vec<u16> {
+        std::iter::from_fn(|| queue.take())
+            .map(|packet| packet.sequence)
+            .collect()
+    }
+
+    fn packet(sequence: u16) -> Packet {
+        Packet {
+            sequence,
+            timestamp: 0,
+            payload: Bytes::new(),
+            received: crate::clock::now(),
+        }
+    }
 }

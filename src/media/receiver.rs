@@ -105,10 +105,15 @@ impl Receiver {
 
     /// Takes a packet as it comes from the network.
     pub fn push(&mut self, packet: Packet) {
+        // Padding to probe the network: it stands at another packet's place.
+        if packet.payload.is_empty() {
+            return;
+        }
         let (timestamp, received) = (packet.timestamp, packet.received);
         match self.queue.push(packet) {
-            Pushed::Dropped => return,
-            Pushed::Queued => {}
+            Pushed::Stray => return,
+            // It still tells how late packets may be.
+            Pushed::Stale | Pushed::Queued => {}
             // The sound that had to go is skipped.
             Pushed::Overrun => self.head = None,
             Pushed::Restarted => self.forget(),
@@ -117,7 +122,7 @@ impl Receiver {
         self.schedule.observe(self.newest, received);
     }
 
-    /// Returns the next frame that is due at `now`.
+    /// Returns the next frame that is due at `now`. To be asked until there is none.
     pub fn poll_frame(&mut self, now: Instant) -> Option<Pcm> {
         loop {
             self.poll_timeout().filter(|due| *due <= now)?;
@@ -439,6 +444,42 @@ mod tests {
         stray.1.timestamp = 77;
         arrivals.push(stray);
         assert_same(&pcm(&play(arrivals, 1_980_000 + AFTER)), &call.lossless());
+    }
+
+    #[test]
+    fn padding_between_packets_changes_nothing() {
+        let call = Call::new(100);
+        let mut arrivals = call.arrivals(|n| Some(n * 20_000));
+        for (n, (_, packet)) in arrivals.iter_mut().enumerate() {
+            packet.sequence = packet.sequence.wrapping_add(n as u16);
+        }
+        let padding: Vec<_> = arrivals
+            .iter()
+            .map(|(at, packet)| {
+                let padding = Packet {
+                    sequence: packet.sequence.wrapping_add(1),
+                    payload: Bytes::new(),
+                    ..packet.clone()
+                };
+                (*at + 1_000, padding)
+            })
+            .collect();
+        arrivals.extend(padding);
+        assert_same(&pcm(&play(arrivals, 1_980_000 + AFTER)), &call.lossless());
+    }
+
+    #[test]
+    fn packets_that_cannot_be_decoded_are_silence_of_their_length() {
+        let call = Call::new(100);
+        let mut arrivals = call.arrivals(|n| Some(n * 20_000));
+        for (_, packet) in &mut arrivals[50..60] {
+            // A packet of code 3 must tell how many frames it has.
+            packet.payload = Bytes::from_static(&[0xff]);
+        }
+        let frames = play(arrivals, 1_980_000 + AFTER);
+        assert_eq!(frames.len(), 100);
+        assert_eq!(energy(&pcm(&frames[50..60])), 0.0);
+        assert!(energy(&pcm(&frames[60..])) > 0.0);
     }
 
     #[test]
