@@ -2,6 +2,9 @@
 
 import type { Levels } from '../client';
 
+/** Between the line and the disc in its middle. */
+const GAP = 10;
+
 const SILENCE: Levels = { microphone: 0, assistant: 0 };
 
 export class VoiceLine {
@@ -31,9 +34,12 @@ export class VoiceLine {
     this.#smooth.person = follow(this.#smooth.person, levels.microphone);
     this.#smooth.assistant = follow(this.#smooth.assistant, levels.assistant);
     const style = getComputedStyle(canvas);
-    const half = { context, width: width / 2, height, now: this.#still.matches ? 0 : now };
+    const disc = (canvas.nextElementSibling?.clientWidth ?? 0) / 2 + GAP;
+    const span = width / 2 - disc;
+    const half = { context, width: span, height, now: this.#still.matches ? 0 : now };
     this.#half({ ...half, from: 0, level: this.#smooth.person }, style, '--person');
-    this.#half({ ...half, from: width / 2, level: this.#smooth.assistant }, style, '--assistant');
+    const from = width - span;
+    this.#half({ ...half, from, level: this.#smooth.assistant }, style, '--assistant');
   }
 
   #half(half: Half, style: CSSStyleDeclaration, color: string): void {

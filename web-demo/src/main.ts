@@ -89,9 +89,7 @@ function began(call: Call): void {
   show(call.state);
   get('about').hidden = true;
   get('path').textContent = { webrtc: 'WebRTC', websocket: 'WebSocket' }[call.transport];
-  transcript.note(
-    provider.name === 'built-in line test' ? 'Built-in line test, not an AI model' : '',
-  );
+  if (provider.reminder) transcript.note(provider.reminder);
   if (call.fallback) {
     transcript.note('The network blocks WebRTC (UDP), so this call goes over WebSocket.');
   }
@@ -216,7 +214,7 @@ async function offerMicrophones(): Promise<void> {
   const options = microphones
     .filter(({ deviceId }) => deviceId !== 'default')
     .map(({ deviceId, label }) => new Option(label || 'Unnamed microphone', deviceId));
-  page.microphone.replaceChildren(new Option('The system’s choice', ''), ...options);
+  page.microphone.replaceChildren(new Option('Default', ''), ...options);
   page.microphone.value = options.some(({ value }) => value === chosen) ? chosen : '';
 }
 
@@ -247,6 +245,7 @@ get('composer').addEventListener('submit', (event) => {
 navigator.mediaDevices?.addEventListener('devicechange', () => void offerMicrophones());
 
 get('provider').textContent = provider.name;
+get('about-title').textContent = provider.title;
 get('about-provider').textContent = provider.text;
 get('about-try').replaceChildren(
   ...provider.tries.map((text) => {

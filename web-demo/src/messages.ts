@@ -119,14 +119,20 @@ export const FAILURES: Record<FailureKind, Message> = {
 };
 
 export interface About {
+  /** For the head of the page. */
   readonly name: string;
+  readonly title: string;
   readonly text: string;
+  /** Said once more at the beginning of each transcript. */
+  readonly reminder: string | null;
   readonly tries: readonly string[];
 }
 
 const LINE_TEST: About = {
   name: 'built-in line test',
-  text: 'No provider is configured, so you are talking to voxline’s built-in line test. It is not an AI model and does not understand you: it hears that you speak, and answers with speech, so that you can try the line itself.',
+  title: 'A line test, not an AI',
+  text: 'No provider is configured, so you will be talking to voxline’s built-in line test. It is not an AI model and does not understand what you say. It hears when you speak and answers with speech, so that you can try the line itself.',
+  reminder: 'This is the built-in line test, not an AI model.',
   tries: [
     'Say a sentence, then wait: see how soon the first sound of an answer comes.',
     'Talk over the answer: it stops at once, and the relay notes how much you had heard.',
@@ -140,7 +146,9 @@ export function about(provider: string): About {
   const name = provider === 'openai' ? 'OpenAI' : provider;
   return {
     name,
-    text: `You are talking to a voice model of ${name}. What you say is sent there.`,
+    title: `A voice model of ${name}`,
+    reminder: null,
+    text: `You will be talking to a voice model. What you say is sent to ${name}.`,
     tries: [
       'Ask something, and see how soon the first sound of the answer comes.',
       'Talk over the answer: it stops at once, and the model knows how much you had heard.',

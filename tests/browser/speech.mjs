@@ -1,0 +1,50 @@
+// The fake microphone: recorded human speech with silences, as a WAV file for Chromium.
+//
+// The recordings are LibriVox readings and test phrases from Debian's package
+// `pocketsphinx-testdata`: 16-bit, 16 kHz, mono.
+
+import fs from 'node:fs';
+import path from 'node:path';
+
+const FOLDER = process.env.VOXLINE_SPEECH ?? '/usr/share/pocketsphinx/test/data';
+const RATE = 16_000;
+const HEADER = 44;
+
+/** "He was not an ill disposed young man." */
+export const SENTENCE = 'librivox/sense_and_sensibility_01_austen_64kb-0880.wav';
+/** "Go forward ten meters." */
+export const COMMAND = 'goforward.raw';
+
+/** Writes a WAV file of the parts in order: seconds of silence, or the name of a recording. */
+export function writeMicrophone(file, parts) {
+  const pcm = Buffer.concat(
+    parts.map((part) => (typeof part === 'number' ? silence(part) : speech(part))),
+  );
+  const header = Buffer.alloc(HEADER);
+  header.write('RIFF', 0);
+  header.writeUInt32LE(HEADER - 8 + pcm.length, 4);
+  header.write('WAVEfmt ', 8);
+  header.writeUInt32LE(16, 16);
+  header.writeUInt16LE(1, 20); // PCM
+  header.writeUInt16LE(1, 22); // channels
+  header.writeUInt32LE(RATE, 24);
+  header.writeUInt32LE(RATE * 2, 28);
+  header.writeUInt16LE(2, 32);
+  header.writeUInt16LE(16, 34);
+  header.write('data', 36);
+  header.writeUInt32LE(pcm.length, 40);
+  fs.writeFileSync(file, Buffer.concat([header, pcm]));
+}
+
+function silence(seconds) {
+  return Buffer.alloc(Math.round(seconds * RATE) * 2);
+}
+
+function speech(name) {
+  const file = path.join(FOLDER, name);
+  if (!fs.existsSync(file)) {
+    throw new Error(`${file} is missing: install Debian's package pocketsphinx-testdata`);
+  }
+  const bytes = fs.readFileSync(file);
+  return name.endsWith('.wav') ? bytes.subarray(bytes.indexOf('data') + 8) : bytes;
+}
