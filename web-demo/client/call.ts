@@ -183,8 +183,9 @@ export class Hub implements Listener {
     this.emitter.emit('error', { code: 'microphone_lost', message, param: null, eventId: null });
   }
 
-  ended(end: CallError | { readonly code: number | null; readonly reason: string }): void {
-    this.end(end instanceof CallError ? end : fromClose(this.#words, end.code, end.reason));
+  ended(end: { readonly code: number | null; readonly reason: string }): void {
+    const hungUp = this.#words.closing === 'hangup';
+    this.end(hungUp ? null : fromClose(this.#words, end.code, end.reason));
   }
 
   end(failure: CallError | null): void {

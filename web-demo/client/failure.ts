@@ -48,14 +48,10 @@ export class CallError extends Error {
 
 const CODES: Record<string, FailureKind> = {
   invalid_api_key: 'unauthorized',
-  missing_api_key: 'unauthorized',
   rate_limit_exceeded: 'busy',
-  too_many_calls: 'busy',
-  provider_unavailable: 'provider-gone',
   provider_gone: 'provider-gone',
+  provider_unavailable: 'provider-gone',
   session_expired: 'expired',
-  session_idle: 'idle',
-  shutdown: 'shutdown',
   shutting_down: 'shutdown',
 };
 
@@ -124,8 +120,10 @@ export function fromClose(words: LastWords, code: number | null, reason = ''): C
     case 1001:
     case 1012:
       return new CallError('shutdown', detail || 'the relay is shutting down');
+    case 1008:
+      return new CallError('overrun', detail || 'this device did not keep up');
     case 1013:
-      return new CallError('busy', detail || 'the relay has no room for another call');
+      return new CallError('provider-gone', detail || 'the relay asks to try again later');
     default:
       return new CallError('lost', detail || 'the connection to the relay broke');
   }

@@ -1,4 +1,3 @@
-import type { CallError } from './failure';
 import type { ClientEvent, ServerEvent } from './protocol';
 
 export type TransportKind = 'webrtc' | 'websocket';
@@ -34,7 +33,7 @@ export interface Listener {
   /** The connection is gone, and is being looked for, or is back. */
   unsteady(unsteady: boolean): void;
   /** The transport has ended, and not because of `close()`. `code` is WebSocket's. */
-  ended(end: CallError | { readonly code: number | null; readonly reason: string }): void;
+  ended(end: { readonly code: number | null; readonly reason: string }): void;
 }
 
 export interface Target {

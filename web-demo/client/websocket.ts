@@ -46,11 +46,7 @@ class WebSocketTransport implements Transport {
     const socket = dial(target);
     const opened = new Promise<void>((resolve, reject) => {
       socket.addEventListener('open', () => resolve(), { once: true });
-      socket.addEventListener(
-        'close',
-        () => reject(new CallError('unreachable', `no WebSocket connection to ${socket.url}`)),
-        { once: true },
-      );
+      socket.addEventListener('close', () => void whyNot(socket.url).then(reject), { once: true });
       target.signal.addEventListener('abort', () => reject(target.signal.reason), { once: true });
     });
     const transport = new WebSocketTransport(socket, audio, listener, target);
@@ -168,6 +164,16 @@ function dial({ baseUrl, token, model }: Target): WebSocket {
     }
     throw error;
   }
+}
+
+/** A browser does not tell why a WebSocket did not open; whether the relay answers says some. */
+async function whyNot(url: string): Promise<CallError> {
+  try {
+    await fetch(url.replace(/^ws/, 'http').replace(/\?.*/, ''));
+  } catch {
+    return new CallError('unreachable', `no answer from ${new URL(url).host}`);
+  }
+  return new CallError('busy', 'the relay answers, but it took no WebSocket');
 }
 
 /** The session with this transport's sound format, whatever it asked for. */

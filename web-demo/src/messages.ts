@@ -140,10 +140,10 @@ const LINE_TEST: About = {
   ],
 };
 
-/** What to say about the voice behind the relay; `provider` is the relay's name for it. */
+/** What to say about the voice behind the relay; `provider` is the relay’s name for it. */
 export function about(provider: string): About {
-  if (provider === '' || provider === 'sim') return LINE_TEST;
-  const name = provider === 'openai' ? 'OpenAI' : provider;
+  if (provider === 'embedded') return LINE_TEST;
+  const name = provider === 'openai' ? 'OpenAI' : provider || 'the relay’s provider';
   return {
     name,
     title: `A voice model of ${name}`,

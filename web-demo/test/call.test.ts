@@ -1,0 +1,130 @@
+import { describe, expect, it } from 'vitest';
+import { Call, Hub, type CallEvents } from '../client/call';
+import type { ClientEvent } from '../client/protocol';
+import type { Transport } from '../client/transport';
+
+class Wire implements Transport {
+  readonly kind = 'websocket';
+  readonly callId = null;
+  readonly sent: ClientEvent[] = [];
+  interrupts = 0;
+  closes = 0;
+
+  send(event: ClientEvent): void {
+    this.sent.push(event);
+  }
+  interrupt(): void {
+    this.interrupts += 1;
+  }
+  mute(): void {}
+  levels() {
+    return { microphone: 0, assistant: 0 };
+  }
+  close(): void {
+    this.closes += 1;
+  }
+}
+
+function newCall() {
+  const wire = new Wire();
+  const hub = new Hub();
+  hub.releases(() => wire.close());
+  const call = new Call(wire, hub, null);
+  const heard: [keyof CallEvents, unknown][] = [];
+  for (const name of ['state', 'interrupted', 'error', 'closed'] as const) {
+    call.on(name, (event) => heard.push([name, event]));
+  }
+  return { call, hub, wire, heard };
+}
+
+const RUNNING = { type: 'response.created', response: { id: 'r1' } };
+const DONE = { type: 'response.done', response: { id: 'r1', status: 'cancelled' } };
+
+describe('Call', () => {
+  it('tells what happened before anyone listened, in order, once released', () => {
+    const { hub, heard } = newCall();
+    hub.event({ type: 'voxline.state', state: 'listening' });
+    hub.event({ type: 'voxline.state', state: 'thinking' });
+    expect(heard).toEqual([]);
+    hub.emitter.release();
+    expect(heard).toEqual([
+      ['state', 'listening'],
+      ['state', 'thinking'],
+    ]);
+  });
+
+  it('is speaking while this side still plays what the relay has long sent', () => {
+    const { call, hub } = newCall();
+    hub.event({ type: 'voxline.state', state: 'listening' });
+    hub.sounding(true);
+    expect(call.state).toBe('speaking');
+    hub.sounding(false);
+    expect(call.state).toBe('listening');
+  });
+
+  it('is recovering while the connection is being looked for', () => {
+    const { call, hub } = newCall();
+    hub.event({ type: 'voxline.state', state: 'thinking' });
+    hub.unsteady(true);
+    expect(call.state).toBe('recovering');
+    hub.unsteady(false);
+    expect(call.state).toBe('thinking');
+  });
+
+  it('believes the speaker, not the relay, about what was heard over WebSocket', () => {
+    const { hub, heard } = newCall();
+    hub.emitter.release();
+    hub.sounding(true);
+    hub.event({ type: 'voxline.interrupted', response_id: 'r1', heard_ms: 9000 });
+    hub.interrupted('r1', 1200);
+    expect(heard.filter(([name]) => name === 'interrupted')).toEqual([
+      ['interrupted', { responseId: 'r1', heardMs: 1200 }],
+    ]);
+  });
+
+  it('asks for an answer to typed words at once when nothing runs', () => {
+    const { call, wire } = newCall();
+    call.say('Hello');
+    expect(wire.sent.map(({ type }) => type)).toEqual([
+      'conversation.item.create',
+      'response.create',
+    ]);
+    expect(wire.interrupts).toBe(0);
+  });
+
+  it('cuts the answer that runs first, and asks for the next when it is done', () => {
+    const { call, hub, wire } = newCall();
+    hub.event(RUNNING);
+    call.say('Hello');
+    expect(wire.interrupts).toBe(1);
+    expect(wire.sent.map(({ type }) => type)).toEqual(['conversation.item.create']);
+    hub.event(DONE);
+    expect(wire.sent.at(-1)).toEqual({ type: 'response.create' });
+  });
+
+  it('releases everything once, and says that it was closed', () => {
+    const { call, hub, wire, heard } = newCall();
+    hub.emitter.release();
+    call.close();
+    call.close();
+    hub.ended({ code: 1006, reason: '' });
+    expect(wire.closes).toBe(1);
+    expect(heard).toEqual([['closed', { failure: null }]]);
+  });
+
+  it('says why the relay ended the call', () => {
+    const { hub, heard } = newCall();
+    hub.emitter.release();
+    hub.event({ type: 'voxline.closing', reason: 'shutdown', within_ms: 5000 });
+    hub.ended({ code: null, reason: '' });
+    expect(heard).toMatchObject([['closed', { failure: { kind: 'shutdown' } }]]);
+  });
+
+  it('rejects a connection attempt with the reason of its end', async () => {
+    const { hub } = newCall();
+    const error = { code: 'invalid_api_key', message: 'Wrong key.' };
+    hub.event({ type: 'error', error });
+    hub.ended({ code: 3000, reason: 'invalid_request_error.invalid_api_key' });
+    await expect(hub.ready).rejects.toMatchObject({ kind: 'unauthorized', message: 'Wrong key.' });
+  });
+});
