@@ -1,0 +1,60 @@
+// The relay under test, as a process of its own.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+const BINARY = process.env.VOXLINE_BIN ?? path.join(ROOT, 'target/debug/voxline');
+const START_MS = 20_000;
+
+/** Starts the relay with its embedded provider; `variables` are settings from the environment. */
+export async function startRelay(variables = {}) {
+  const { OPENAI_API_KEY: _, ...inherited } = process.env;
+  const relay = spawn(BINARY, ['serve', '--listen', '127.0.0.1:0'], {
+    env: { ...inherited, VOXLINE_UDP: '127.0.0.1:0', ...variables },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const log = [];
+  relay.stderr.on('data', (data) => log.push(data));
+  const exited = once(relay, 'exit');
+  const url = await address(relay, exited, log);
+  return {
+    url,
+    log: () => Buffer.concat(log).toString(),
+    /** Ends it; resolves once it is gone. */
+    stop: async (signal = 'SIGTERM') => {
+      relay.kill(signal);
+      await exited;
+    },
+  };
+}
+
+async function address(relay, exited, log) {
+  const lines = createInterface({ input: relay.stdout });
+  const printed = new Promise((resolve) => {
+    lines.on('line', (line) => {
+      const found = /http:\/\/127\.0\.0\.1:\d+/.exec(line);
+      if (found) resolve(found[0]);
+    });
+  });
+  const ended = exited.then(([code, signal]) =>
+    Promise.reject(new Error(`it ended: ${code ?? signal}`)),
+  );
+  const timer = new AbortController();
+  const late = setTimeout(START_MS, null, { signal: timer.signal }).then(() =>
+    Promise.reject(new Error('no address')),
+  );
+  try {
+    return await Promise.race([printed, ended, late]);
+  } catch (error) {
+    relay.kill('SIGKILL');
+    throw new Error(`${BINARY} did not start\n${Buffer.concat(log)}`, { cause: error });
+  } finally {
+    timer.abort();
+    ended.catch(() => {});
+    late.catch(() => {});
+  }
+}
