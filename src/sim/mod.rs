@@ -1,1 +1,23 @@
-//! sim (to be written).
+//! The embedded provider: a real server on a real socket that speaks OpenAI's GA Realtime
+//! protocol, so that the relay talks to it through the very code that talks to OpenAI.
+//!
+//! It detects turns, answers, is interrupted, keeps the 60-minute cap, refuses what OpenAI
+//! refuses, and misbehaves on command ([`Fault`]). It understands nothing of what is said: its
+//! agent lets a person test the line, and says so.
+//!
+//! **Invariants:** every task is owned by [`Sim::run`] and ends with it; nothing that a client
+//! sends ends anything but its own session.
+
+mod admission;
+mod agent;
+mod connection;
+mod protocol;
+mod server;
+mod session;
+mod settings;
+mod speech;
+mod standin;
+mod voice;
+
+pub use crate::sim::server::Sim;
+pub use crate::sim::settings::{AgentKind, Fault, Script, Settings};

@@ -1,0 +1,219 @@
+//! Listens, upgrades, and owns every task of the embedded provider.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::clock;
+use crate::sim::admission::{SUBPROTOCOL, Visitor};
+use crate::sim::connection;
+use crate::sim::protocol::error::ApiError;
+use crate::sim::session::{Session, Setup};
+use crate::sim::settings::{Fault, Settings};
+use crate::sim::voice::Voice;
+
+/// The largest event: 15 MiB of audio, as an append may carry, and what is around it.
+const LARGEST_EVENT: usize = 16 << 20;
+/// How long sessions may take to end once they are told to.
+const DRAIN_WITHIN: Duration = Duration::from_secs(2);
+
+/// The embedded provider, bound to its address.
+pub struct Sim {
+    listener: TcpListener,
+    settings: Arc<Settings>,
+    voice: Arc<Voice>,
+}
+
+/// A client that has been upgraded.
+struct Arrival {
+    socket: WebSocket,
+    visitor: Visitor,
+    _place: OwnedSemaphorePermit,
+}
+
+#[derive(Clone)]
+struct Door {
+    settings: Arc<Settings>,
+    places: Arc<Semaphore>,
+    arrivals: mpsc::Sender<Arrival>,
+}
+
+#[derive(Deserialize)]
+struct Params {
+    model: Option<String>,
+}
+
+impl Sim {
+    /// Binds the address; port 0 takes a free one.
+    pub fn bind(addr: SocketAddr, settings: Settings) -> io::Result<Self> {
+        let listener = TcpListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener,
+            settings: Arc::new(settings),
+            voice: Arc::new(Voice::load()),
+        })
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until cancelled; then ends its sessions and returns within two seconds or so.
+    pub async fn run(self, cancel: CancellationToken) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "Sending small segments at once is not possible");
+            }
+        });
+        let max_sessions = self.settings.max_sessions.min(Semaphore::MAX_PERMITS);
+        let (arrivals, mut arrived) = mpsc::channel(64);
+        let door = Door {
+            settings: Arc::clone(&self.settings),
+            places: Arc::new(Semaphore::new(max_sessions)),
+            arrivals,
+        };
+        let router = Router::new()
+            .route("/v1/realtime", get(realtime))
+            .fallback(|| async { refused(StatusCode::NOT_FOUND, &not_found()) })
+            .with_state(door);
+        let mut tasks = JoinSet::new();
+        let serve = axum::serve(listener, router)
+            .with_graceful_shutdown(cancel.clone().cancelled_owned())
+            .into_future();
+        tasks.spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "The embedded provider no longer accepts connections");
+            }
+        });
+        loop {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(arrival) = arrived.recv() => {
+                    let (settings, voice) = (Arc::clone(&self.settings), Arc::clone(&self.voice));
+                    tasks.spawn(receive(arrival, settings, voice, cancel.clone()));
+                }
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+        drop(arrived);
+        let drained = async { while tasks.join_next().await.is_some() {} };
+        if timeout(DRAIN_WITHIN, drained).await.is_err() {
+            tracing::debug!("Sessions of the embedded provider were cut short");
+            tasks.shutdown().await;
+        }
+        Ok(())
+    }
+}
+
+/// Judges one arrival and serves it to its end.
+async fn receive(
+    arrival: Arrival,
+    settings: Arc<Settings>,
+    voice: Arc<Voice>,
+    cancel: CancellationToken,
+) {
+    let Arrival {
+        socket,
+        visitor,
+        _place,
+    } = arrival;
+    let seed = rand::random();
+    let model = match visitor.judge(&settings) {
+        Ok(model) => model,
+        Err(refusal) => {
+            tracing::debug!(
+                code = refusal.error.code,
+                "Client of the embedded provider refused"
+            );
+            connection::refuse(socket, refusal, seed).await;
+            return;
+        }
+    };
+    let setup = Setup {
+        settings,
+        voice,
+        model,
+        seed,
+        wall: clock::wall(),
+    };
+    let session = Session::new(setup, clock::now());
+    let span = tracing::info_span!("sim", session = session.id());
+    async move {
+        tracing::info!("Session of the embedded provider opened");
+        let end = connection::run(socket, session, cancel).await;
+        tracing::info!(?end, "Session of the embedded provider ended");
+    }
+    .instrument(span)
+    .await;
+}
+
+async fn realtime(
+    State(door): State<Door>,
+    Query(params): Query<Params>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            let error = ApiError::new("invalid_request", rejection.body_text());
+            return refused(rejection.status(), &error);
+        }
+    };
+    if let Some(Fault::Refuse { status }) = door.settings.fault {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        return refused(
+            status,
+            &ApiError::server("server_error", "Refused on command."),
+        );
+    }
+    let Ok(place) = Arc::clone(&door.places).try_acquire_owned() else {
+        let error = ApiError::server("server_busy", "All sessions are taken. Try again later.");
+        return refused(StatusCode::SERVICE_UNAVAILABLE, &error);
+    };
+    let visitor = Visitor::new(&headers, params.model);
+    upgrade
+        .protocols([SUBPROTOCOL])
+        .max_message_size(LARGEST_EVENT)
+        .max_frame_size(LARGEST_EVENT)
+        .on_upgrade(move |socket| async move {
+            let arrival = Arrival {
+                socket,
+                visitor,
+                _place: place,
+            };
+            // If nobody takes it, the server is shutting down.
+            let _ = door.arrivals.send(arrival).await;
+        })
+}
+
+fn not_found() -> ApiError {
+    ApiError::new(
+        "not_found",
+        "The embedded provider serves 'GET /v1/realtime' only.",
+    )
+}
+
+fn refused(status: StatusCode, error: &ApiError) -> Response {
+    (status, axum::Json(json!({"error": error}))).into_response()
+}

@@ -1,0 +1,102 @@
+//! What can be set about the embedded provider.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The embedded provider's settings; the defaults serve a person who talks to it.
+#[derive(Clone)]
+pub struct Settings {
+    /// The key that clients must bring; with `None`, any key that is not empty is accepted.
+    pub api_key: Option<String>,
+    pub agent: AgentKind,
+    /// How long a session may last: 60 minutes, as at OpenAI.
+    pub max_session: Duration,
+    /// From the creation of a response to its first audio: 250 ms.
+    pub first_audio: Duration,
+    /// How much audio is in a delta: 100 ms. From 1 ms to 5 s.
+    pub delta: Duration,
+    /// The time from one delta to the next: 25 ms, so audio is made four times faster than it is
+    /// heard.
+    pub delta_interval: Duration,
+    /// How many sessions may be open at once: 256. One more is refused with HTTP status 503.
+    pub max_sessions: usize,
+    /// Something to go wrong.
+    pub fault: Option<Fault>,
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AgentKind {
+    /// A partner whose job is to let a person test the line.
+    LineTest,
+    /// The same tone every time: for benches and tests, which need exact figures.
+    Scripted(Script),
+}
+
+/// A scripted answer: a sine tone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Script {
+    pub tone_hz: f32,
+    /// From 0 to 1.
+    pub amplitude: f32,
+    pub length: Duration,
+}
+
+/// What the embedded provider does wrong on command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// Answers the upgrade with this HTTP status.
+    Refuse { status: u16 },
+    /// Takes no key for valid.
+    Unauthorized,
+    /// Accepts connections and says nothing, ever.
+    Mute,
+    /// Each response falls silent after this much audio and is never done.
+    Stall { after: Duration },
+    /// The connection breaks after this much audio of a response.
+    Drop { after: Duration },
+    /// Each response fails with `server_error` when its first audio is due.
+    FailResponses,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            api_key: None,
+            agent: AgentKind::LineTest,
+            max_session: Duration::from_secs(60 * 60),
+            first_audio: Duration::from_millis(250),
+            delta: Duration::from_millis(100),
+            delta_interval: Duration::from_millis(25),
+            max_sessions: 256,
+            fault: None,
+        }
+    }
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            tone_hz: 440.0,
+            amplitude: 0.3,
+            length: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The key must not reach a log by way of `{:?}`.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.api_key.as_ref().map(|_| "[hidden]");
+        f.debug_struct("Settings")
+            .field("api_key", &key)
+            .field("agent", &self.agent)
+            .field("max_session", &self.max_session)
+            .field("first_audio", &self.first_audio)
+            .field("delta", &self.delta)
+            .field("delta_interval", &self.delta_interval)
+            .field("max_sessions", &self.max_sessions)
+            .field("fault", &self.fault)
+            .finish()
+    }
+}

@@ -1,0 +1,208 @@
+//! Starts the embedded provider on a free port and talks to it as a client would.
+
+#![allow(dead_code, reason = "each suite uses a part of it")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::Request;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_util::sync::CancellationToken;
+use voxline::sim::{AgentKind, Script, Settings, Sim};
+
+/// Only a hang makes a test wait this long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running provider; it ends with the value.
+pub(crate) struct Provider {
+    pub(crate) addr: SocketAddr,
+    pub(crate) cancel: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Provider {
+    pub(crate) fn start(settings: Settings) -> Self {
+        let sim = Sim::bind("127.0.0.1:0".parse().unwrap(), settings).unwrap();
+        let addr = sim.local_addr().unwrap();
+        let cancel = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let token = cancel.clone();
+        tasks.spawn(async move { sim.run(token).await.unwrap() });
+        Self {
+            addr,
+            cancel,
+            tasks,
+        }
+    }
+
+    /// Waits for the end of a provider that has been cancelled.
+    pub(crate) async fn ended(mut self) {
+        let ended = tokio::time::timeout(PATIENCE, self.tasks.join_next()).await;
+        ended.expect("ends soon").unwrap().unwrap();
+    }
+
+    pub(crate) fn request(&self, query: &str) -> Request<()> {
+        let url = format!("ws://{}/v1/realtime{query}", self.addr);
+        let mut request = url.into_client_request().unwrap();
+        let headers = request.headers_mut();
+        headers.insert("authorization", "Bearer sk-test".parse().unwrap());
+        request
+    }
+
+    /// Connects, and reads nothing yet.
+    pub(crate) async fn dial(&self, request: Request<()>) -> Client {
+        let (socket, _) = connect_async(request).await.unwrap();
+        Client {
+            socket,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Connects and reads `session.created`.
+    pub(crate) async fn client(&self) -> Client {
+        let mut client = self.dial(self.request("?model=gpt-realtime-2.1")).await;
+        client.expect("session.created").await;
+        client
+    }
+}
+
+/// Answers at once, with a short tone, as fast as it can.
+pub(crate) fn fast() -> Settings {
+    Settings {
+        agent: AgentKind::Scripted(Script {
+            length: Duration::from_secs(1),
+            ..Script::default()
+        }),
+        first_audio: Duration::from_millis(1),
+        delta_interval: Duration::ZERO,
+        ..Settings::default()
+    }
+}
+
+/// Is still speaking whenever a test does something about it.
+pub(crate) fn slow() -> Settings {
+    Settings {
+        agent: AgentKind::Scripted(Script {
+            length: Duration::from_secs(300),
+            ..Script::default()
+        }),
+        first_audio: Duration::from_millis(1),
+        delta_interval: Duration::from_millis(100),
+        ..Settings::default()
+    }
+}
+
+/// A client's end of a session.
+pub(crate) struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// All events received.
+    pub(crate) seen: Vec<Value>,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, event: Value) {
+        self.send_frame(Message::text(event.to_string())).await;
+    }
+
+    pub(crate) async fn send_frame(&mut self, frame: Message) {
+        self.socket.send(frame).await.unwrap();
+    }
+
+    /// Returns the next event, or how the connection was closed.
+    pub(crate) async fn receive(&mut self) -> Result<Value, Option<CloseFrame>> {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+            match frame.expect("an event comes soon") {
+                Some(Ok(Message::Text(text))) => {
+                    let event: Value = serde_json::from_str(&text).unwrap();
+                    self.seen.push(event.clone());
+                    return Ok(event);
+                }
+                Some(Ok(Message::Close(frame))) => return Err(frame),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(None),
+            }
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Value {
+        self.receive().await.expect("the session goes on")
+    }
+
+    /// Returns the next event, which must be of this type.
+    pub(crate) async fn expect(&mut self, kind: &str) -> Value {
+        let event = self.next().await;
+        assert_eq!(event["type"], kind, "{event}");
+        event
+    }
+
+    /// Reads up to the next event of this type.
+    pub(crate) async fn until(&mut self, kind: &str) -> Value {
+        loop {
+            let event = self.next().await;
+            if event["type"] == kind {
+                return event;
+            }
+        }
+    }
+
+    /// Returns the close that comes next.
+    pub(crate) async fn closed(&mut self) -> CloseFrame {
+        loop {
+            match self.receive().await {
+                Ok(_) => {}
+                Err(frame) => return frame.expect("closed with a code"),
+            }
+        }
+    }
+
+    /// Sends an event and returns the error that answers it.
+    pub(crate) async fn refused(&mut self, event: Value) -> Value {
+        self.send(event).await;
+        self.expect("error").await["error"].take()
+    }
+
+    /// Applies a `session.update` and returns the session.
+    pub(crate) async fn update(&mut self, mut session: Value) -> Value {
+        session["type"] = "realtime".into();
+        self.send(json!({"type": "session.update", "session": session}))
+            .await;
+        self.expect("session.updated").await["session"].take()
+    }
+
+    /// Turns detection off: the client says when a turn ends.
+    pub(crate) async fn manual(&mut self) {
+        self.update(json!({"audio": {"input": {"turn_detection": null}}}))
+            .await;
+    }
+
+    /// Appends PCM in frames of 20 ms.
+    pub(crate) async fn append(&mut self, pcm: &[i16]) {
+        for frame in pcm.chunks(480) {
+            let bytes: Vec<u8> = frame.iter().flat_map(|s| s.to_le_bytes()).collect();
+            let audio = STANDARD.encode(bytes);
+            self.send(json!({"type": "input_audio_buffer.append", "audio": audio}))
+                .await;
+        }
+    }
+
+    pub(crate) fn kinds(&self) -> Vec<String> {
+        self.seen
+            .iter()
+            .map(|event| event["type"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+pub(crate) fn silence(duration: Duration) -> Vec<i16> {
+    vec![0; duration.as_millis() as usize * 24]
+}
