@@ -176,7 +176,9 @@ pub const SETTINGS: &[Setting] = &[
         value: "SIZE",
         default: Fallback::Value("16MiB"),
         range: Some(("16KiB", "64MiB")),
-        about: "The largest event on a client's WebSocket. OpenAI takes 15 MiB of audio in one.",
+        about: "The largest event on a client's WebSocket; a larger one is answered by an error, \
+                and one of twice the size ends the connection. OpenAI takes 15 MiB of audio in \
+                one.",
         secret: false,
     },
     Setting {
@@ -208,10 +210,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "log.filter",
         value: "FILTER",
-        default: Fallback::Value("info"),
+        default: Fallback::Value("warn,voxline=info"),
         range: None,
-        about: "What is logged: `error`, `warn`, `info`, `debug`, `trace`, or by module, such as \
-                `info,voxline::client=debug`. What people say shows at `debug` and below only.",
+        about: "What is logged: `error`, `warn`, `info`, `debug` or `trace`, for all or by \
+                module. What people say shows at `debug` and below only.",
         secret: false,
     },
     Setting {

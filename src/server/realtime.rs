@@ -45,19 +45,20 @@ pub(crate) async fn connect(
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
     let wanted = wanted.unwrap_or_default().0;
     let verdict = judge(&app.config, &headers, wanted);
-    let size = app.config.limits.event.0;
-    let mut upgrade = upgrade.max_message_size(size).max_frame_size(size);
     let notices = protocols(&headers).any(|offer| offer == voxline::SUBPROTOCOL);
+    let settings = Settings {
+        write_time: app.config.limits.write_time,
+        ping_interval: app.config.limits.ping_interval,
+        event: app.config.limits.event.0,
+        notices,
+    };
+    let size = settings.readable();
+    let mut upgrade = upgrade.max_message_size(size).max_frame_size(size);
     if notices {
         upgrade.set_selected_protocol(HeaderValue::from_static(voxline::SUBPROTOCOL));
     } else if protocols(&headers).any(|offer| offer == REALTIME) {
         upgrade.set_selected_protocol(HeaderValue::from_static(REALTIME));
     }
-    let settings = Settings {
-        write_time: app.config.limits.write_time,
-        ping_interval: app.config.limits.ping_interval,
-        notices,
-    };
     let leg = move |socket: WebSocket| Leg::new(socket, settings);
     let model = match verdict {
         Ok(model) => model,
