@@ -1,0 +1,75 @@
+# voxline: `make run` builds everything and serves; `make test` runs every check there is.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run web test tools lint rust browser openai-python audit bench clean
+
+CARGO ?= cargo
+NPM := npm --no-fund --no-audit --no-update-notifier
+STAGE := tests/stage
+VENV := target/openai_python
+WEB_SOURCES := $(shell find web-demo -type f -not -path '*/node_modules/*' -not -path '*/dist/*')
+
+help: ## Show this
+	@echo "voxline: a realtime voice relay that keeps the conversation going"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 24
+	@echo
+	@echo 'Flags of the relay go into ARGS: make run ARGS="--listen 127.0.0.1:9000"'
+
+run: web ## Build all, web page too, and serve it on http://127.0.0.1:8080
+	$(CARGO) run --locked -- $(ARGS)
+
+web: web-demo/dist/index.html ## Build the web page
+
+test: tools lint rust web-test browser openai-python ## Install what the tests need, then run all of them
+	@$(STAGE) --total
+
+tools:
+	@$(STAGE) "Tools" tests/tools
+
+lint: ## Check formatting and lints, warnings denied
+	@$(STAGE) "Rust formatting" $(CARGO) fmt --check
+	@$(STAGE) "Clippy" $(CARGO) clippy --locked --all-targets -- -D warnings
+
+rust: ## Run the Rust tests
+	@$(STAGE) "Rust tests" $(CARGO) test --locked
+
+web-test: ## Check and test the web page's code, and build the page
+	@$(STAGE) "Web packages" $(MAKE) --no-print-directory web-demo/node_modules/.package-lock.json
+	@$(STAGE) "Web checks" $(NPM) --prefix web-demo run check
+	@$(STAGE) "Web tests" $(NPM) --prefix web-demo test
+	@$(STAGE) "Web page" $(MAKE) --no-print-directory web
+
+browser: web ## Talk to the relay in a real browser
+	@$(STAGE) "Browser packages" $(MAKE) --no-print-directory tests/browser/node_modules/.package-lock.json
+	@$(STAGE) "Relay" $(CARGO) build --locked
+	@$(STAGE) "Browser test" $(NPM) --prefix tests/browser test
+
+openai-python: ## Talk to the relay with OpenAI's own Python client
+	@$(STAGE) "Python packages" $(MAKE) --no-print-directory $(VENV)/installed
+	@$(STAGE) "Relay" $(CARGO) build --locked
+	@$(STAGE) "openai-python" $(VENV)/bin/python tests/openai_python/talk.py target/debug/voxline
+
+bench: ## Measure the latency that the relay adds
+	$(CARGO) bench --locked
+
+audit: ## Check licences and advisories of all dependencies (needs cargo-deny)
+	$(CARGO) deny check
+
+clean: ## Remove everything that was built
+	$(CARGO) clean
+	rm -rf web-demo/dist web-demo/node_modules tests/browser/node_modules
+
+web-demo/dist/index.html: web-demo/node_modules/.package-lock.json $(WEB_SOURCES)
+	$(NPM) --prefix web-demo run build
+	@touch $@
+
+%/node_modules/.package-lock.json: %/package-lock.json
+	$(NPM) --prefix $* ci
+	@touch $@
+
+$(VENV)/installed: tests/openai_python/requirements.txt
+	python3 -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
