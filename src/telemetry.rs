@@ -1,6 +1,7 @@
 //! Measures where the time goes, and sets up the log.
 
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -110,6 +111,7 @@ impl Latencies {
 pub fn start_log(filter: &str, json: bool) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // There is a log already only if a test has started one.
     let _ = if json {
