@@ -138,7 +138,7 @@ impl Session {
             self.over.insert(response.clone());
         }
         self.cut_speaker(now);
-        self.await_cancellation(now);
+        self.expect_cancellation(now);
     }
 
     /// The client asks for silence; what is still being made would be heard next, so it ends too.
@@ -150,10 +150,10 @@ impl Session {
             self.cancel(response);
         }
         self.cut_speaker(now);
-        self.await_cancellation(now);
+        self.expect_cancellation(now);
     }
 
-    fn await_cancellation(&mut self, now: Instant) {
+    fn expect_cancellation(&mut self, now: Instant) {
         match self.phase {
             Phase::Listening | Phase::Thinking { .. } | Phase::Speaking { .. } => {
                 let until = now + self.config.cancel_timeout;
