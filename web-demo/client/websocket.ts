@@ -44,14 +44,9 @@ class WebSocketTransport implements Transport {
 
   static async open(target: Target, audio: Audio, listener: Listener): Promise<Transport> {
     const socket = dial(target);
-    const opened = new Promise<void>((resolve, reject) => {
-      socket.addEventListener('open', () => resolve(), { once: true });
-      socket.addEventListener('close', () => void whyNot(socket.url).then(reject), { once: true });
-      target.signal.addEventListener('abort', () => reject(target.signal.reason), { once: true });
-    });
     const transport = new WebSocketTransport(socket, audio, listener, target);
     try {
-      await opened;
+      await opened(socket, target.signal);
     } catch (error) {
       transport.close();
       throw error;
@@ -164,6 +159,24 @@ function dial({ baseUrl, token, model }: Target): WebSocket {
     }
     throw error;
   }
+}
+
+function opened(socket: WebSocket, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settled = new AbortController();
+    const once = { signal: settled.signal };
+    const settle = (how: () => void) => {
+      settled.abort();
+      how();
+    };
+    socket.addEventListener('open', () => settle(resolve), once);
+    socket.addEventListener(
+      'close',
+      () => settle(() => void whyNot(socket.url).then(reject)),
+      once,
+    );
+    signal.addEventListener('abort', () => settle(() => reject(signal.reason)), once);
+  });
 }
 
 /** A browser does not tell why a WebSocket did not open; whether the relay answers says some. */
