@@ -12,7 +12,7 @@ use webrtc::error::Error;
 
 use crate::client::webrtc::endpoint::{MAX_MESSAGE, SEND_BUFFER};
 use crate::client::webrtc::peer::Label;
-use crate::core::port::{Fault, FaultKind, Notice, ToClient};
+use crate::core::port::{Fault, Notice, ToClient};
 use crate::wire::realtime;
 
 /// How often [`Channels::drain`] looks.
@@ -176,15 +176,12 @@ async fn deliver(channel: &Arc<dyn DataChannel>, text: &str) -> Result<(), Overr
 }
 
 fn too_large(bytes: usize) -> Fault {
-    Fault {
-        kind: FaultKind::Server,
-        code: "event_too_large".into(),
-        message: format!(
-            "an event of {bytes} bytes was dropped: it does not fit into a data channel message \
-             (at most {MAX_MESSAGE} bytes, or less if the offer says `a=max-message-size`); use \
-             a WebSocket for events of this size"
+    Fault::server(
+        "event_too_large",
+        format!(
+            "An event of {bytes} bytes was dropped: it does not fit into a data channel message \
+             (at most {MAX_MESSAGE} bytes, or less if the offer has `a=max-message-size`). Use \
+             a WebSocket for events of this size."
         ),
-        param: None,
-        event_id: None,
-    }
+    )
 }

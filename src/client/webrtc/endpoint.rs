@@ -256,7 +256,6 @@ fn opus_parameters() -> RTCRtpCodecParameters {
     RTCRtpCodecParameters {
         rtp_codec: opus(),
         payload_type: 111,
-        ..Default::default()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::client::webrtc::peer::{Label, PeerEvent};
 use crate::clock;
 use crate::core::audio::{Format, Frame};
 use crate::core::latency::Recorder;
-use crate::core::port::{Fault, FaultKind, FromClient, Played, ToClient};
+use crate::core::port::{Fault, FromClient, Played, ToClient};
 use crate::media::receiver::{Packet, Pcm, Receiver};
 use crate::wire::realtime::{self, Carrier};
 use crate::wire::voxline::{self, FromDevice};
@@ -28,9 +28,6 @@ const UPLINK_BACKLOG: usize = 64;
 
 /// Messages of the session that are taken at once, so that a `Flush` overtakes what it drops.
 const DOWNLINK_BATCH: usize = 256;
-
-/// A report of what was heard longer ago than this says nothing.
-const MAX_REPORT_AGE: Duration = Duration::from_secs(10);
 
 /// How long the last events may take to arrive, once the session has ended.
 const LINGER: Duration = Duration::from_millis(500);
@@ -212,12 +209,11 @@ impl Leg {
                     due,
                 } => self.play(&frame, position, due).await,
                 ToClient::Flush => self.call.playback.cut(),
+                ToClient::Close(_) => return Err(End::Released),
                 ToClient::Event(_)
                 | ToClient::Output(..)
                 | ToClient::Notice(_)
                 | ToClient::Fault(_) => self.channels.send(&message).await?,
-                // The queue closes next, and with it the leg ends.
-                ToClient::Close(_) => {}
             }
         }
         Ok(())
@@ -285,8 +281,7 @@ impl Leg {
                 output_latency,
             }) => {
                 let position = self.call.playback.locate(rtp_timestamp);
-                let at = now.checked_sub(age).filter(|_| age <= MAX_REPORT_AGE);
-                if let (Some(position), Some(at)) = (position, at) {
+                if let (Some(position), Some(at)) = (position, now.checked_sub(age)) {
                     let position = position.saturating_sub(output_latency);
                     self.uplink
                         .push_back(FromClient::Played(Played { position, at }));
@@ -332,24 +327,17 @@ enum Input {
 }
 
 fn binary() -> Fault {
-    Fault {
-        kind: FaultKind::InvalidRequest,
-        code: "invalid_event".into(),
-        message: "a binary message came over a data channel: events are JSON objects, sent as text"
-            .into(),
-        param: None,
-        event_id: None,
-    }
+    Fault::invalid(
+        "invalid_event",
+        "A binary message came on a data channel; events are JSON objects, sent as text.",
+    )
 }
 
 fn not_voxline() -> Fault {
-    Fault {
-        kind: FaultKind::InvalidRequest,
-        code: "invalid_event".into(),
-        message: "the data channels `voxline` and `voxline.timing` take `voxline.playout` and \
-                  `voxline.ping`; OpenAI's events belong on `oai-events`"
-            .into(),
-        param: Some("type".into()),
-        event_id: None,
-    }
+    Fault::invalid(
+        "invalid_event",
+        "The data channels `voxline` and `voxline.timing` take `voxline.playout` and \
+         `voxline.ping`; OpenAI's events belong on `oai-events`.",
+    )
+    .at("type")
 }

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use crate::core::port::{Fault, FaultKind};
+use crate::core::port::Fault;
 
 /// A browser offers two sections (sound and events), or three with a camera.
 pub(crate) const MAX_SECTIONS: usize = 8;
@@ -63,25 +63,18 @@ impl OfferError {
 
     /// The same for the body of the response, in OpenAI's shape.
     pub fn fault(&self) -> Fault {
-        let (kind, code) = match self {
-            Self::TooLarge { .. } => (FaultKind::InvalidRequest, "offer_too_large"),
+        let message = self.to_string();
+        match self {
+            Self::TooLarge { .. } => Fault::invalid("offer_too_large", message).at("sdp"),
             Self::NotSdp { .. }
             | Self::TooManySections { .. }
             | Self::NoAudio
             | Self::NoOpus
             | Self::NoIceCredentials
             | Self::NoFingerprint
-            | Self::Unanswerable { .. } => (FaultKind::InvalidRequest, "invalid_offer"),
-            Self::TooManyCalls { .. } => (FaultKind::InvalidRequest, "too_many_calls"),
-            Self::Internal { .. } => (FaultKind::Server, "internal_error"),
-        };
-        let about_the_offer = self.status() == 400 || self.status() == 413;
-        Fault {
-            kind,
-            code: code.into(),
-            message: self.to_string(),
-            param: about_the_offer.then(|| "sdp".into()),
-            event_id: None,
+            | Self::Unanswerable { .. } => Fault::invalid("invalid_offer", message).at("sdp"),
+            Self::TooManyCalls { .. } => Fault::invalid("too_many_calls", message),
+            Self::Internal { .. } => Fault::server("internal_error", message),
         }
     }
 }
