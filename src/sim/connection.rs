@@ -35,8 +35,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) enum End {
     /// The client closed it, or it broke.
     Gone,
-    /// The session closed it with this code.
-    Closed(u16),
+    /// The session closed it.
+    Closed,
     /// A fault broke it.
     HungUp,
     /// The client did not read.
@@ -55,7 +55,7 @@ pub(crate) async fn run(socket: WebSocket, mut session: Session, cancel: Cancell
                 Output::Event(envelope) => link.push(Message::Text(envelope.to_json().into())),
                 Output::Close { code, reason } => {
                     link.close(code, reason).await;
-                    return End::Closed(code);
+                    return End::Closed;
                 }
                 Output::HangUp => return End::HungUp,
             }
@@ -87,7 +87,7 @@ pub(crate) async fn run(socket: WebSocket, mut session: Session, cancel: Cancell
             Some(Incoming::TooLarge) => {
                 link.close(1009, "An event may have at most 16 MiB.".to_owned())
                     .await;
-                return End::Closed(1009);
+                return End::Closed;
             }
             Some(Incoming::Gone) => return End::Gone,
             None => {}
@@ -116,7 +116,7 @@ pub(crate) async fn refuse(socket: WebSocket, refusal: Refusal, seed: u64) -> En
     };
     link.push(Message::Text(envelope.to_json().into()));
     link.close(refusal.close, refusal.reason).await;
-    End::Closed(refusal.close)
+    End::Closed
 }
 
 /// A socket and what is still to be written to it.

@@ -10,13 +10,13 @@
 
 mod admission;
 mod agent;
+mod codec;
 mod connection;
 mod protocol;
 mod server;
 mod session;
 mod settings;
 mod speech;
-mod standin;
 mod voice;
 
 pub use crate::sim::server::Sim;

@@ -23,11 +23,11 @@ use tracing::Instrument;
 
 use crate::clock;
 use crate::sim::admission::{SUBPROTOCOL, Visitor};
+use crate::sim::agent::Cast;
 use crate::sim::connection;
 use crate::sim::protocol::error::ApiError;
 use crate::sim::session::{Session, Setup};
 use crate::sim::settings::{Fault, Settings};
-use crate::sim::voice::Voice;
 
 /// The largest event: 15 MiB of audio, as an append may carry, and what is around it.
 const LARGEST_EVENT: usize = 16 << 20;
@@ -38,7 +38,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 pub struct Sim {
     listener: TcpListener,
     settings: Arc<Settings>,
-    voice: Arc<Voice>,
+    cast: Cast,
 }
 
 /// A client that has been upgraded.
@@ -67,8 +67,8 @@ impl Sim {
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
+            cast: Cast::new(&settings.agent).map_err(io::Error::other)?,
             settings: Arc::new(settings),
-            voice: Arc::new(Voice::load()),
         })
     }
 
@@ -109,8 +109,8 @@ impl Sim {
                 biased;
                 () = cancel.cancelled() => break,
                 Some(arrival) = arrived.recv() => {
-                    let (settings, voice) = (Arc::clone(&self.settings), Arc::clone(&self.voice));
-                    tasks.spawn(receive(arrival, settings, voice, cancel.clone()));
+                    let (settings, cast) = (Arc::clone(&self.settings), self.cast.clone());
+                    tasks.spawn(receive(arrival, settings, cast, cancel.clone()));
                 }
                 Some(_) = tasks.join_next() => {}
             }
@@ -126,12 +126,7 @@ impl Sim {
 }
 
 /// Judges one arrival and serves it to its end.
-async fn receive(
-    arrival: Arrival,
-    settings: Arc<Settings>,
-    voice: Arc<Voice>,
-    cancel: CancellationToken,
-) {
+async fn receive(arrival: Arrival, settings: Arc<Settings>, cast: Cast, cancel: CancellationToken) {
     let Arrival {
         socket,
         visitor,
@@ -151,7 +146,7 @@ async fn receive(
     };
     let setup = Setup {
         settings,
-        voice,
+        cast,
         model,
         seed,
         wall: clock::wall(),

@@ -39,24 +39,34 @@ pub(crate) struct Speech {
 }
 
 impl Speech {
+    /// Appends a clip; its first word is set off from what was said before.
     pub(crate) fn push(&mut self, clip: Arc<Clip>) {
         let start = self.samples;
-        self.words.extend(clip.words.iter().map(|word| Word {
-            text: Arc::clone(&word.text),
-            samples: word.samples.start + start..word.samples.end + start,
-        }));
+        for word in &clip.words {
+            let samples = word.samples.start + start..word.samples.end + start;
+            self.push_word(&word.text, samples);
+        }
         self.samples += clip.pcm.len();
         self.clips.push(clip);
     }
 
-    /// Appends a clip under other words than its own.
-    pub(crate) fn push_as(&mut self, clip: Arc<Clip>, text: &str) {
-        self.words.push(Word {
-            text: text.into(),
-            samples: self.samples..self.samples + clip.pcm.len(),
-        });
+    /// Appends sound under a description of it.
+    pub(crate) fn push_sound(&mut self, clip: Arc<Clip>, description: &str) {
+        self.push_word(description, self.samples..self.samples + clip.pcm.len());
         self.samples += clip.pcm.len();
         self.clips.push(clip);
+    }
+
+    pub(crate) fn pause(&mut self, pause: Duration) {
+        self.push(Arc::new(Clip::sound(vec![0; samples(pause)])));
+    }
+
+    fn push_word(&mut self, text: &str, samples: Range<usize>) {
+        let text = match self.words.is_empty() {
+            true => text.into(),
+            false => format!(" {text}").into(),
+        };
+        self.words.push(Word { text, samples });
     }
 
     pub(crate) fn samples(&self) -> usize {

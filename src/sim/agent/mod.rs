@@ -1,7 +1,7 @@
 //! Decides what the embedded provider says.
 
-pub(crate) mod line_test;
-pub(crate) mod script;
+mod line_test;
+mod script;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,17 +9,39 @@ use std::time::{Duration, SystemTime};
 use crate::sim::agent::line_test::LineTest;
 use crate::sim::settings::AgentKind;
 use crate::sim::speech::{Clip, Speech};
-use crate::sim::voice::Voice;
+use crate::sim::voice::{Voice, VoiceError};
+
+/// What agents have in common, prepared once for all sessions.
+#[derive(Clone)]
+pub(crate) enum Cast {
+    LineTest(Arc<Voice>),
+    Scripted(Speech),
+}
+
+/// Who answers in one session.
+pub(crate) enum Agent {
+    LineTest(LineTest),
+    Scripted(Speech),
+}
 
 /// What an answer is about.
 pub(crate) struct Prompt<'a> {
     /// The item that the answer will be.
     pub(crate) item_id: &'a str,
-    /// What the person has said since the last answer, if they have spoken.
-    pub(crate) heard: Option<Heard>,
+    pub(crate) occasion: Occasion,
     /// From the person's last sound to the first sound of the last answer.
     pub(crate) answered_in: Option<Duration>,
     pub(crate) wall: SystemTime,
+}
+
+/// Why there is an answer.
+pub(crate) enum Occasion {
+    Spoken(Heard),
+    Typed,
+    /// The person has said nothing for long.
+    Silence,
+    /// The client wants an answer, to nothing new.
+    Asked,
 }
 
 /// A spoken turn.
@@ -30,20 +52,24 @@ pub(crate) struct Heard {
     pub(crate) lasted: Duration,
 }
 
-/// Who answers.
-pub(crate) enum Agent {
-    LineTest(LineTest),
-    Scripted(Speech),
+impl Cast {
+    pub(crate) fn new(kind: &AgentKind) -> Result<Self, VoiceError> {
+        Ok(match kind {
+            AgentKind::LineTest => Self::LineTest(Voice::shared()?),
+            AgentKind::Scripted(script) => Self::Scripted(script::speech(script)),
+        })
+    }
+
+    /// Returns an agent for a new session.
+    pub(crate) fn agent(&self) -> Agent {
+        match self {
+            Self::LineTest(voice) => Agent::LineTest(LineTest::new(Arc::clone(voice))),
+            Self::Scripted(speech) => Agent::Scripted(speech.clone()),
+        }
+    }
 }
 
 impl Agent {
-    pub(crate) fn new(kind: &AgentKind, voice: Arc<Voice>) -> Self {
-        match kind {
-            AgentKind::LineTest => Self::LineTest(LineTest::new(voice)),
-            AgentKind::Scripted(script) => Self::Scripted(script::speech(script)),
-        }
-    }
-
     /// Returns the next thing to say in the conversation.
     pub(crate) fn answer(&mut self, prompt: Prompt<'_>) -> Speech {
         match self {

@@ -23,7 +23,7 @@ pub(crate) fn speech(script: &Script) -> Speech {
     let word = samples(WORD);
     let words = (0..length.div_ceil(word))
         .map(|index| Word {
-            text: if index == 0 { "tone" } else { " tone" }.into(),
+            text: "tone".into(),
             samples: index * word..((index + 1) * word).min(length),
         })
         .collect();

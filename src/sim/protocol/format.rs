@@ -1,4 +1,4 @@
-//! Audio formats: their JSON, and their bytes.
+//! `audio.input.format` and `audio.output.format`.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -8,7 +8,6 @@ use crate::core::audio::Format;
 use crate::media::SAMPLE_RATE;
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::reader::{Fields, Read, integer, word};
-use crate::sim::standin::g711;
 
 /// An audio format as a session's field.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -34,26 +33,6 @@ impl AudioFormat {
         };
         fields.finish()?;
         Ok(Self(format))
-    }
-
-    pub(crate) fn encode(self, pcm: &[i16]) -> Vec<u8> {
-        match self.0 {
-            Format::Pcm => pcm.iter().flat_map(|sample| sample.to_le_bytes()).collect(),
-            Format::Pcmu => g711::encode_ulaw(pcm),
-            Format::Pcma => g711::encode_alaw(pcm),
-        }
-    }
-
-    /// Decodes to 24 kHz PCM; half a sample at the end is dropped.
-    pub(crate) fn decode(self, bytes: &[u8]) -> Vec<i16> {
-        match self.0 {
-            Format::Pcm => bytes
-                .chunks_exact(2)
-                .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
-                .collect(),
-            Format::Pcmu => g711::decode_ulaw(bytes),
-            Format::Pcma => g711::decode_alaw(bytes),
-        }
     }
 }
 

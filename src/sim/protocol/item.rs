@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::sim::codec::{Decoder, Encoder};
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::format::AudioFormat;
 use crate::sim::protocol::reader::{
@@ -157,10 +158,14 @@ impl Item {
         }
     }
 
-    pub(crate) fn contents(&self) -> &[Content] {
+    /// Whether a person has written it.
+    pub(crate) fn is_typed(&self) -> bool {
         match &self.body {
-            Body::Message { content, .. } => content,
-            Body::FunctionCall { .. } | Body::FunctionCallOutput { .. } => &[],
+            Body::Message { role, content } => {
+                let is_text = |part: &Content| matches!(part, Content::InputText(_));
+                *role == Role::User && content.iter().any(is_text)
+            }
+            Body::FunctionCall { .. } | Body::FunctionCallOutput { .. } => false,
         }
     }
 
@@ -220,7 +225,7 @@ impl Content {
             _ => {
                 let bytes = fields.required("audio", base64_bytes)?;
                 Self::InputAudio {
-                    sound: Arc::new(Clip::sound(input.decode(&bytes))),
+                    sound: Arc::new(Clip::sound(Decoder::new(input.0).decode(&bytes))),
                     transcript: fields.optional("transcript", nullable(string))?.flatten(),
                 }
             }
@@ -256,8 +261,10 @@ impl Content {
             return None;
         };
         let bytes = match self {
-            Self::InputAudio { sound, .. } => input.encode(&sound.pcm),
-            Self::OutputAudio(spoken) => output.encode(&spoken.speech.read(0..spoken.samples)),
+            Self::InputAudio { sound, .. } => Encoder::new(input.0).encode(&sound.pcm),
+            Self::OutputAudio(spoken) => {
+                Encoder::new(output.0).encode(&spoken.speech.read(0..spoken.samples))
+            }
             Self::InputText(_) | Self::InputImage { .. } | Self::OutputText(_) => return None,
         };
         (bytes.len() / 3 * 4 <= LONGEST_RETRIEVED_AUDIO).then(|| STANDARD.encode(bytes))

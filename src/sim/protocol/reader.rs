@@ -142,9 +142,11 @@ pub(crate) fn number(range: RangeInclusive<f64>) -> impl Fn(Value, &str) -> Read
 pub(crate) fn nullable<T>(
     read: impl FnOnce(Value, &str) -> Read<T>,
 ) -> impl FnOnce(Value, &str) -> Read<Option<T>> {
-    move |value, path| match value {
-        Value::Null => Ok(None),
-        value => read(value, path).map(Some),
+    move |value, path| {
+        if value.is_null() {
+            return Ok(None);
+        }
+        read(value, path).map(Some)
     }
 }
 

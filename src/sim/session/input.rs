@@ -7,23 +7,22 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::media::speech::{Edge, Sensitivity};
-use crate::sim::protocol::format::AudioFormat;
+use crate::core::audio::Format;
+use crate::media::speech::{Detector, Edge, Sensitivity};
+use crate::sim::codec::Decoder;
 use crate::sim::speech::{duration, samples};
-use crate::sim::standin::Detector;
 
 /// The longest turn that is kept whole.
 const LONGEST_TURN: Duration = Duration::from_secs(5 * 60);
 /// How much is kept while a detector is on and nobody speaks; more than any prefix padding.
 const WHILE_SILENT: Duration = Duration::from_secs(15);
 
-#[derive(Default)]
 pub(crate) struct Input {
     buffer: VecDeque<i16>,
     /// The position after the last sample of the buffer.
     end: usize,
-    /// Half a sample, of which the other half is still to come.
-    half: Option<u8>,
+    format: Format,
+    decoder: Decoder,
     listener: Option<Listener>,
 }
 
@@ -50,6 +49,24 @@ pub(crate) enum Found {
 }
 
 impl Input {
+    pub(crate) fn new() -> Self {
+        Self {
+            buffer: VecDeque::new(),
+            end: 0,
+            format: Format::Pcm,
+            decoder: Decoder::new(Format::Pcm),
+            listener: None,
+        }
+    }
+
+    /// Takes what comes next for audio of this format.
+    pub(crate) fn set_format(&mut self, format: Format) {
+        if self.format != format {
+            self.format = format;
+            self.decoder = Decoder::new(format);
+        }
+    }
+
     /// Listens for turns from here on; a detector with the same settings is kept.
     pub(crate) fn listen(&mut self, sensitivity: Option<Sensitivity>) {
         let current = self.listener.as_ref().map(|listener| listener.sensitivity);
@@ -61,8 +78,8 @@ impl Input {
 
     /// Takes audio and returns what the detector found. The buffer's bound is kept by
     /// [`trim`](Self::trim), once that has been dealt with.
-    pub(crate) fn append(&mut self, bytes: &[u8], format: AudioFormat) -> Vec<Found> {
-        let pcm = self.decode(bytes, format);
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Vec<Found> {
+        let pcm = self.decoder.decode(bytes);
         self.end += pcm.len();
         self.buffer.extend(&pcm);
         let Some(listener) = &mut self.listener else {
@@ -124,7 +141,7 @@ impl Input {
     pub(crate) fn clear(&mut self) {
         self.restart_listener();
         self.buffer.clear();
-        self.half = None;
+        self.decoder = Decoder::new(self.format);
     }
 
     pub(crate) fn buffered(&self) -> Duration {
@@ -144,26 +161,6 @@ impl Input {
         {
             *listener = Listener::new(listener.sensitivity, end);
         }
-    }
-
-    fn decode(&mut self, bytes: &[u8], format: AudioFormat) -> Vec<i16> {
-        let half = self.half.take();
-        if format != AudioFormat::default() {
-            return format.decode(bytes);
-        }
-        let mut pcm = Vec::with_capacity(bytes.len() / 2 + 1);
-        let mut rest = bytes;
-        if let (Some(low), [high, after @ ..]) = (half, bytes) {
-            pcm.push(i16::from_le_bytes([low, *high]));
-            rest = after;
-        } else if bytes.is_empty() {
-            self.half = half;
-        }
-        if rest.len() % 2 == 1 {
-            self.half = rest.last().copied();
-        }
-        pcm.extend(format.decode(rest));
-        pcm
     }
 }
 

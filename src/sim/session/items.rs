@@ -1,7 +1,10 @@
 //! What a client does to the conversation's items.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
+use crate::sim::agent::Occasion;
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::item::{Content, Item, Sound, Spoken};
 use crate::sim::protocol::reader::Read;
@@ -9,8 +12,6 @@ use crate::sim::protocol::server::ServerEvent;
 use crate::sim::session::Session;
 use crate::sim::session::conversation::Position;
 use crate::sim::speech::{duration, samples};
-
-use std::time::Duration;
 
 impl Session {
     pub(crate) fn create_item(&mut self, item: Value, previous: Option<&str>) -> Read<()> {
@@ -21,7 +22,12 @@ impl Session {
             Some("root") => Position::Start,
             Some(id) => Position::After(id),
         };
-        self.add_item(item, position)
+        let typed = item.is_typed();
+        self.add_item(item, position)?;
+        if typed {
+            self.occasion = Some(Occasion::Typed);
+        }
+        Ok(())
     }
 
     /// Adds an item that is complete, and tells the client.

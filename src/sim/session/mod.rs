@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::sim::agent::{Agent, Heard};
+use crate::sim::agent::{Agent, Cast, Occasion};
 use crate::sim::protocol::client::{self, ClientEvent, Received};
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::ids::Ids;
@@ -28,7 +28,6 @@ use crate::sim::session::input::Input;
 use crate::sim::session::response::Response;
 use crate::sim::session::turns::{IdleWatch, PendingTranscript};
 use crate::sim::settings::{Fault, Settings};
-use crate::sim::voice::Voice;
 
 /// One session of the protocol.
 pub(crate) struct Session {
@@ -45,7 +44,8 @@ pub(crate) struct Session {
     conversation: Conversation,
     responses: Vec<Response>,
     agent: Agent,
-    heard: Option<Heard>,
+    /// What there is to answer, since the last answer.
+    occasion: Option<Occasion>,
     /// When the person's last sound came, until it is answered.
     speech_ended: Option<Instant>,
     answered_in: Option<Duration>,
@@ -60,7 +60,7 @@ pub(crate) struct Session {
 /// What makes a session one of its own.
 pub(crate) struct Setup {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) voice: Arc<Voice>,
+    pub(crate) cast: Cast,
     pub(crate) model: String,
     /// Ids follow from it.
     pub(crate) seed: u64,
@@ -87,7 +87,7 @@ impl Session {
         let mut session = Self {
             id: ids.next("sess"),
             conversation_id: ids.next("conv"),
-            agent: Agent::new(&setup.settings.agent, setup.voice),
+            agent: setup.cast.agent(),
             settings: setup.settings,
             model: setup.model,
             config: SessionConfig::default(),
@@ -95,10 +95,10 @@ impl Session {
             ids,
             started: now,
             started_wall: setup.wall,
-            input: Input::default(),
+            input: Input::new(),
             conversation: Conversation::default(),
             responses: Vec::new(),
-            heard: None,
+            occasion: None,
             speech_ended: None,
             answered_in: None,
             cached: (0, 0),
@@ -211,7 +211,9 @@ impl Session {
     }
 
     fn listen(&mut self) {
-        let detection = self.config.audio.input.turn_detection.as_ref();
+        let input = &self.config.audio.input;
+        let detection = input.turn_detection.as_ref();
+        self.input.set_format(input.format.0);
         self.input.listen(detection.map(TurnDetection::sensitivity));
         if detection.and_then(TurnDetection::idle_timeout).is_none() {
             self.idle = None;

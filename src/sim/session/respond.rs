@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::sim::agent::Prompt;
+use crate::sim::agent::{Occasion, Prompt};
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::item::{Sound, Status, text_tokens};
 use crate::sim::protocol::reader::Read;
@@ -108,7 +108,7 @@ impl Session {
         let speech = if in_conversation {
             self.agent.answer(Prompt {
                 item_id: &item_id,
-                heard: self.heard.take(),
+                occasion: self.occasion.take().unwrap_or(Occasion::Asked),
                 answered_in: self.answered_in.take(),
                 wall,
             })
@@ -212,7 +212,7 @@ impl Session {
         let interval = self.settings.delta_interval;
         let response = &mut self.responses[index];
         let at = response.part_id();
-        let (modality, format) = (response.params.modality, response.params.audio.format);
+        let modality = response.params.modality;
         let Stage::Speaking(speaking) = &mut response.stage else {
             return;
         };
@@ -224,7 +224,10 @@ impl Session {
             .map(|word| word.text.to_string())
             .collect();
         speaking.say(&words, to, now + interval);
-        let pcm = response.speech.read(from..to);
+        let bytes = match modality {
+            Modality::Audio => speaking.encoder.encode(&response.speech.read(from..to)),
+            Modality::Text => Vec::new(),
+        };
         let over = to == response.speech.samples();
         let tokens = response.output_tokens();
         let tokens = tokens.text_tokens + tokens.audio_tokens;
@@ -244,11 +247,11 @@ impl Session {
                 },
             });
         }
-        if modality == Modality::Audio && !pcm.is_empty() {
+        if !bytes.is_empty() {
             self.voice_locked = true;
             self.emit(ServerEvent::AudioDelta {
                 at,
-                delta: STANDARD.encode(format.encode(&pcm)),
+                delta: STANDARD.encode(bytes),
             });
         }
         if self.misbehave(index, to) {

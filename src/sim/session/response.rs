@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::sim::codec::Encoder;
 use crate::sim::protocol::item::{Body, Content, Item, Role, Sound, Spoken, Status, text_tokens};
 use crate::sim::protocol::response::{Place, ResponseParams};
 use crate::sim::protocol::server::{
@@ -36,6 +37,7 @@ pub(crate) struct Speaking {
     pub(crate) sent: usize,
     pub(crate) words: usize,
     pub(crate) text: String,
+    pub(crate) encoder: Encoder,
     /// What the item keeps: all of it, unless it is truncated.
     pub(crate) kept: Spoken,
 }
@@ -73,6 +75,7 @@ impl Response {
             sent: 0,
             words: 0,
             text: String::new(),
+            encoder: Encoder::new(self.params.audio.format.0),
             kept: Spoken {
                 speech: self.speech.clone(),
                 samples: 0,

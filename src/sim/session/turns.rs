@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::sim::agent::Heard;
+use crate::sim::agent::{Heard, Occasion};
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::item::{Body, Content, Item, Role, Status};
 use crate::sim::protocol::reader::Read;
@@ -49,8 +49,7 @@ impl IdleWatch {
 
 impl Session {
     pub(crate) fn append_audio(&mut self, bytes: &[u8], now: Instant) {
-        let format = self.config.audio.input.format;
-        for found in self.input.append(bytes, format) {
+        for found in self.input.append(bytes) {
             match found {
                 Found::Started(start) => self.on_speech_started(start, now),
                 Found::Stopped(end) => self.on_speech_stopped(end, now),
@@ -80,7 +79,10 @@ impl Session {
     }
 
     pub(crate) fn send_due_transcripts(&mut self, now: Instant) {
-        while let Some(pending) = self.transcripts.pop_front_if(|pending| pending.due <= now) {
+        let due = |pending: &PendingTranscript| pending.due <= now;
+        while self.transcripts.front().is_some_and(due)
+            && let Some(pending) = self.transcripts.pop_front()
+        {
             self.send_transcript(pending);
         }
     }
@@ -111,7 +113,7 @@ impl Session {
         });
         let pcm = self.input.take(watch.since..end);
         self.commit(item_id, pcm, Duration::ZERO, now);
-        self.heard = None;
+        self.occasion = Some(Occasion::Silence);
         self.answer(ResponseParams::of(&self.config), now);
     }
 
@@ -187,10 +189,8 @@ impl Session {
                 spoken,
             });
         }
-        self.heard = Some(Heard {
-            sound,
-            lasted: spoken,
-        });
+        let lasted = spoken;
+        self.occasion = Some(Occasion::Spoken(Heard { sound, lasted }));
     }
 
     fn send_transcript(&mut self, pending: PendingTranscript) {

@@ -1,13 +1,15 @@
 //! Starts the embedded provider on a free port and talks to it as a client would.
 
-#![allow(dead_code, reason = "each suite uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+use std::io::Cursor;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt, StreamExt};
+use ogg::PacketReader;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -17,6 +19,7 @@ use tokio_tungstenite::tungstenite::http::Request;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
+use voxline::media::opus::Decoder;
 use voxline::sim::{AgentKind, Script, Settings, Sim};
 
 /// Only a hang makes a test wait this long.
@@ -185,6 +188,13 @@ impl Client {
             .await;
     }
 
+    /// Waits long enough for a sentence with a comma in it.
+    pub(crate) async fn patient(&mut self) {
+        let detection = json!({"type": "server_vad", "silence_duration_ms": 500});
+        self.update(json!({"audio": {"input": {"turn_detection": detection}}}))
+            .await;
+    }
+
     /// Appends PCM in frames of 20 ms.
     pub(crate) async fn append(&mut self, pcm: &[i16]) {
         for frame in pcm.chunks(480) {
@@ -201,6 +211,23 @@ impl Client {
             .map(|event| event["type"].as_str().unwrap().to_owned())
             .collect()
     }
+}
+
+/// Five seconds of speech, with silence around it: the detector needs some before, and the turn
+/// ends in that after.
+pub(crate) fn speech() -> Vec<i16> {
+    let mut pcm = silence(Duration::from_millis(600));
+    let file = include_bytes!("../../src/sim/voice/story-1.opus");
+    let mut packets = PacketReader::new(Cursor::new(&file[..]));
+    let mut decoder = Decoder::new().unwrap();
+    for _ in 0..2 {
+        packets.read_packet_expected().unwrap();
+    }
+    while let Some(packet) = packets.read_packet().unwrap() {
+        pcm.extend(decoder.decode(&packet.data).unwrap());
+    }
+    pcm.extend(silence(Duration::from_millis(800)));
+    pcm
 }
 
 pub(crate) fn silence(duration: Duration) -> Vec<i16> {
