@@ -104,7 +104,7 @@ fn command() -> Command {
         .long("show")
         .action(ArgAction::SetTrue)
         .help("Print what is in effect, and where each value comes from; secrets stay hidden.");
-    let listen = Arg::new("listen")
+    let listen = Arg::new("sim-listen")
         .long("listen")
         .value_name("ADDRESS")
         .default_value("127.0.0.1:9090")
@@ -126,7 +126,12 @@ fn command() -> Command {
         .subcommand(
             Command::new("sim")
                 .about("Serve the embedded provider alone, for other programs to talk to")
-                .arg(listen),
+                .arg(&file)
+                .arg(listen)
+                .args(flags.iter().filter(|flag| {
+                    let key = flag.get_id().as_str();
+                    key.starts_with("sim.") || key.starts_with("log.")
+                })),
         )
         .subcommand(
             Command::new("config")
@@ -184,8 +189,31 @@ fn serve(matches: &ArgMatches) -> Result<(), Failure> {
     })
 }
 
-fn sim(_matches: &ArgMatches) -> Result<(), Failure> {
-    Ok(())
+#[expect(
+    clippy::print_stdout,
+    reason = "this is where the program speaks to the person who started it"
+)]
+fn sim(matches: &ArgMatches) -> Result<(), Failure> {
+    let config = Config::load(&sources(matches))?;
+    server::start_log(&config.log);
+    let listen = *matches
+        .get_one::<SocketAddr>("sim-listen")
+        .expect("the flag has a default");
+    Runtime::new()?.block_on(async {
+        let sim = server::bind_sim(listen, &config)?;
+        println!("voxline {} sim", env!("CARGO_PKG_VERSION"));
+        println!(
+            "  API       http://{}/v1/realtime, for any key",
+            sim.local_addr()?
+        );
+        until_stopped(|stop| async {
+            if let Err(error) = sim.run(stop).await {
+                tracing::error!(%error, "The embedded provider is gone");
+            }
+        })
+        .await?;
+        Ok(())
+    })
 }
 
 /// Says where the relay is and how to use it. The first address is that of the page.
@@ -199,7 +227,9 @@ fn welcome(server: &Server) {
     println!("voxline {}", env!("CARGO_PKG_VERSION"));
     println!("  page      http://{address}/");
     println!("  API       http://{address}/v1/realtime (WebSocket), /v1/realtime/calls (WebRTC)");
-    println!("  media     udp {}", server.media_addr());
+    for address in server.media_addrs() {
+        println!("  media     udp {address}");
+    }
     match &config.provider {
         Provider::Embedded => println!(
             "  provider  embedded: a line-test agent inside the relay (OPENAI_API_KEY=sk-... for OpenAI)"

@@ -12,7 +12,6 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{interval_at, timeout};
 use tokio_tungstenite::tungstenite;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::core::port::{CloseReason, Fault, FaultKind, FromClient, ToClient};
@@ -55,14 +54,13 @@ impl Settings {
 pub struct Leg {
     socket: WebSocket,
     settings: Settings,
-    end: End,
 }
 
 /// What ended a leg.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
-    /// Its session.
-    Session,
+    /// Its session, for this reason, or for none that it could tell.
+    Session(Option<CloseReason>),
     /// The client closed it, broke off, or went silent.
     Client,
     /// An event that cannot be read, and so nothing that follows it.
@@ -71,56 +69,38 @@ enum End {
 
 impl Leg {
     pub fn new(socket: WebSocket, settings: Settings) -> Self {
-        Self {
-            socket,
-            settings,
-            end: End::Session,
-        }
+        Self { socket, settings }
     }
 
-    /// Carries messages until the client or the session has gone.
+    /// Carries messages until the client or the session has gone. A client that is still there
+    /// is told why.
     pub async fn run(
-        &mut self,
+        mut self,
         to_session: mpsc::Sender<FromClient>,
         from_session: mpsc::Receiver<ToClient>,
-        cancel: CancellationToken,
     ) {
         let (sink, stream) = (&mut self.socket).split();
         let (replies, replies_inbox) = mpsc::channel(REPLIES);
         let reader = read(stream, self.settings, to_session, replies);
         let writer = write(sink, self.settings, from_session, replies_inbox);
-        self.end = tokio::select! {
+        let end = tokio::select! {
             biased;
-            () = cancel.cancelled() => End::Session,
-            end = reader => end,
             end = writer => end,
+            end = reader => end,
         };
-        if self.end == End::Oversize {
-            self.send(oversize(self.settings)).await;
-        }
-    }
-
-    /// Tells the client why its session has ended.
-    pub async fn close(self, reason: CloseReason) {
-        let (code, text) = match (self.end, reason) {
-            (End::Oversize, _) => (close_code::SIZE, "invalid_request_error.invalid_event"),
-            (End::Client, _) => return,
-            (End::Session, CloseReason::Hangup) => (close_code::NORMAL, "The call was hung up."),
-            (End::Session, CloseReason::Idle) => (close_code::NORMAL, "Nobody spoke for too long."),
-            (End::Session, CloseReason::Overrun) => (
-                close_code::POLICY,
-                "The client did not keep up with its messages.",
-            ),
-            (End::Session, CloseReason::ProviderGone) => {
-                (close_code::AGAIN, "The voice provider is gone; try again.")
+        tracing::debug!(?end, "WebSocket leg ends");
+        match end {
+            End::Client => {}
+            End::Session(reason) => {
+                let (code, text) = farewell(reason);
+                self.close(code, text).await;
             }
-            (End::Session, CloseReason::Expired) => (close_code::AWAY, EXPIRED),
-            (End::Session, CloseReason::Shutdown) => (
-                close_code::RESTART,
-                "The relay is restarting; connect again.",
-            ),
-        };
-        self.close_with(code, text).await;
+            End::Oversize => {
+                self.send(oversize(self.settings)).await;
+                let text = "invalid_request_error.invalid_event";
+                self.close(close_code::SIZE, text).await;
+            }
+        }
     }
 
     /// Turns the client away as OpenAI does: an `error` event, then a close that names it.
@@ -131,7 +111,7 @@ impl Leg {
         };
         let reason = format!("{kind}.{}", fault.code);
         self.send(ToClient::Fault(fault)).await;
-        self.close_with(code, &reason).await;
+        self.close(code, &reason).await;
     }
 
     async fn send(&mut self, message: ToClient) {
@@ -143,8 +123,7 @@ impl Leg {
 
     /// Gives the client time to read: whoever drops a socket with unread data on it takes back
     /// what was sent last.
-    async fn close_with(mut self, code: u16, reason: &str) {
-        let cannot_read = self.end == End::Oversize;
+    async fn close(mut self, code: u16, reason: &str) {
         let frame = CloseFrame {
             code,
             reason: reason.into(),
@@ -152,12 +131,33 @@ impl Leg {
         let handshake = async {
             if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
                 while let Some(Ok(_)) = self.socket.recv().await {}
-                if cannot_read {
+                if code == close_code::SIZE {
                     std::future::pending().await
                 }
             }
         };
         let _ = timeout(LINGER, handshake).await;
+    }
+}
+
+/// OpenAI's clients connect again after 1001, 1011, 1012 and 1013, and not after the others.
+fn farewell(reason: Option<CloseReason>) -> (u16, &'static str) {
+    match reason {
+        Some(CloseReason::Hangup) => (close_code::NORMAL, "The call was hung up."),
+        Some(CloseReason::Idle) => (close_code::NORMAL, "Nobody spoke for too long."),
+        Some(CloseReason::Overrun) => (
+            close_code::POLICY,
+            "The client did not keep up with its messages.",
+        ),
+        Some(CloseReason::ProviderGone) => {
+            (close_code::AGAIN, "The voice provider is gone; try again.")
+        }
+        Some(CloseReason::Expired) => (close_code::AWAY, EXPIRED),
+        Some(CloseReason::Shutdown) => (
+            close_code::RESTART,
+            "The relay is restarting; connect again.",
+        ),
+        None => (close_code::ERROR, "The session broke; connect again."),
     }
 }
 
@@ -232,11 +232,12 @@ async fn write(
             Some(reply) = replies.recv() => reply,
             said = from_session.recv() => match said {
                 Some(ToClient::Notice(_)) if !settings.notices => continue,
+                Some(ToClient::Close(reason)) => return End::Session(Some(reason)),
                 Some(said) => match encode_client(&said) {
                     Some(text) => text.into(),
                     None => continue,
                 },
-                None => return End::Session,
+                None => return End::Session(None),
             },
             _ = pings.tick() => Message::Ping("ping".into()),
         };
@@ -289,24 +290,22 @@ mod tests {
         client: Client,
         to_client: mpsc::Sender<ToClient>,
         from_client: mpsc::Receiver<FromClient>,
-        cancel: CancellationToken,
-        tasks: JoinSet<()>,
+        _server: JoinSet<()>,
     }
 
-    async fn connect(settings: Settings, reason: CloseReason) -> Line {
+    async fn connect(settings: Settings) -> Line {
         let (to_session, from_client) = mpsc::channel(8);
         let (to_client, from_session) = mpsc::channel(8);
-        let cancel = CancellationToken::new();
-        let ends = std::sync::Mutex::new(Some((to_session, from_session, cancel.clone())));
+        let ends = std::sync::Mutex::new(Some((to_session, from_session)));
         let handler = move |upgrade: WebSocketUpgrade| {
-            let (to_session, from_session, cancel) = ends.lock().unwrap().take().unwrap();
+            let (to_session, from_session) = ends.lock().unwrap().take().unwrap();
             let limit = settings.readable();
             let upgrade = upgrade.max_message_size(limit).max_frame_size(limit);
             async move {
                 upgrade.on_upgrade(async move |socket| {
-                    let mut leg = Leg::new(socket, settings);
-                    leg.run(to_session, from_session, cancel).await;
-                    leg.close(reason).await;
+                    Leg::new(socket, settings)
+                        .run(to_session, from_session)
+                        .await;
                 })
             }
         };
@@ -314,8 +313,8 @@ mod tests {
         let router = Router::new().route("/", get(move |upgrade| handler(upgrade)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let mut server = JoinSet::new();
+        server.spawn(async move { axum::serve(listener, router).await.unwrap() });
         let stream = TcpStream::connect(address).await.unwrap();
         let url = format!("ws://{address}/");
         let (client, _) = client_async(url, stream).await.unwrap();
@@ -323,8 +322,7 @@ mod tests {
             client,
             to_client,
             from_client,
-            cancel,
-            tasks,
+            _server: server,
         }
     }
 
@@ -333,7 +331,9 @@ mod tests {
             match client.next().await.unwrap().unwrap() {
                 Sent::Text(text) => return serde_json::from_str(&text).unwrap(),
                 Sent::Ping(_) => {}
-                other => panic!("{other:?}"),
+                other @ (Sent::Binary(_) | Sent::Pong(_) | Sent::Close(_) | Sent::Frame(_)) => {
+                    panic!("{other:?}")
+                }
             }
         }
     }
@@ -343,14 +343,16 @@ mod tests {
             match client.next().await.unwrap().unwrap() {
                 Sent::Close(Some(frame)) => return (frame.code.into(), frame.reason.to_string()),
                 Sent::Text(_) | Sent::Ping(_) => {}
-                other => panic!("{other:?}"),
+                other @ (Sent::Binary(_) | Sent::Pong(_) | Sent::Close(None) | Sent::Frame(_)) => {
+                    panic!("{other:?}")
+                }
             }
         }
     }
 
     #[tokio::test]
     async fn events_pass_both_ways() {
-        let mut line = connect(PATIENT, CloseReason::Hangup).await;
+        let mut line = connect(PATIENT).await;
         let create = r#"{"type":"response.create"}"#;
         line.client.send(create.into()).await.unwrap();
         assert_eq!(
@@ -373,7 +375,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_message_is_answered_and_the_session_lives_on() {
-        let mut line = connect(PATIENT, CloseReason::Hangup).await;
+        let mut line = connect(PATIENT).await;
         for (message, code) in [
             (Sent::binary(vec![1, 2]), "invalid_event"),
             (Sent::text("{"), "invalid_json"),
@@ -395,7 +397,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_over_the_limit_is_refused_and_the_session_lives_on() {
-        let mut line = connect(PATIENT, CloseReason::Hangup).await;
+        let mut line = connect(PATIENT).await;
         let large = format!(r#"{{"type":"{}"}}"#, "x".repeat(PATIENT.event));
         line.client.send(large.into()).await.unwrap();
         let event = next_event(&mut line.client).await;
@@ -413,7 +415,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_of_twice_the_limit_is_the_last_one() {
-        let mut line = connect(PATIENT, CloseReason::Hangup).await;
+        let mut line = connect(PATIENT).await;
         let large = "x".repeat(2 * PATIENT.event + 1);
         line.client.send(large.into()).await.unwrap();
         let event = next_event(&mut line.client).await;
@@ -427,7 +429,7 @@ mod tests {
         let notice = || ToClient::Notice(Notice::State(State::Idle));
         let event = || ToClient::Event(Json::from(r#"{"type":"last"}"#));
 
-        let mut line = connect(PATIENT, CloseReason::Hangup).await;
+        let mut line = connect(PATIENT).await;
         line.to_client.send(notice()).await.unwrap();
         line.to_client.send(event()).await.unwrap();
         assert_eq!(next_event(&mut line.client).await["type"], "last");
@@ -436,7 +438,7 @@ mod tests {
             notices: true,
             ..PATIENT
         };
-        let mut line = connect(settings, CloseReason::Hangup).await;
+        let mut line = connect(settings).await;
         line.to_client.send(notice()).await.unwrap();
         assert_eq!(next_event(&mut line.client).await["type"], "voxline.state");
         let ping = r#"{"type":"voxline.ping","id":7}"#;
@@ -450,17 +452,21 @@ mod tests {
     #[tokio::test]
     async fn the_close_says_why_the_session_ended() {
         for (reason, code) in [
-            (CloseReason::Hangup, 1000),
-            (CloseReason::Idle, 1000),
-            (CloseReason::Expired, 1001),
-            (CloseReason::Overrun, 1008),
-            (CloseReason::Shutdown, 1012),
-            (CloseReason::ProviderGone, 1013),
+            (Some(CloseReason::Hangup), 1000),
+            (Some(CloseReason::Idle), 1000),
+            (Some(CloseReason::Expired), 1001),
+            (Some(CloseReason::Overrun), 1008),
+            (Some(CloseReason::Shutdown), 1012),
+            (Some(CloseReason::ProviderGone), 1013),
+            (None, 1011),
         ] {
-            let mut line = connect(PATIENT, reason).await;
+            let mut line = connect(PATIENT).await;
             // What was said before the end is still heard.
             let event = ToClient::Event(Json::from(r#"{"type":"last"}"#));
             line.to_client.send(event).await.unwrap();
+            if let Some(reason) = reason {
+                line.to_client.send(ToClient::Close(reason)).await.unwrap();
+            }
             drop(line.to_client);
             assert_eq!(next_event(&mut line.client).await["type"], "last");
             assert_eq!(next_close(&mut line.client).await.0, code, "{reason:?}");
@@ -469,21 +475,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_leaves_ends_its_leg() {
-        let mut line = connect(PATIENT, CloseReason::Hangup).await;
+        let mut line = connect(PATIENT).await;
         line.client.close(None).await.unwrap();
         assert!(line.from_client.recv().await.is_none());
 
-        let mut line = connect(PATIENT, CloseReason::Hangup).await;
+        let mut line = connect(PATIENT).await;
         drop(line.client);
         assert!(line.from_client.recv().await.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_leg_can_be_cut_off() {
-        let mut line = connect(PATIENT, CloseReason::Shutdown).await;
-        line.cancel.cancel();
-        assert_eq!(next_close(&mut line.client).await.0, 1012);
-        line.tasks.shutdown().await;
     }
 
     #[tokio::test]
@@ -492,7 +490,7 @@ mod tests {
             ping_interval: Duration::from_millis(50),
             ..PATIENT
         };
-        let mut line = connect(settings, CloseReason::Hangup).await;
+        let mut line = connect(settings).await;
         // A client that is never polled never answers; the session's side sees it go.
         assert!(line.from_client.recv().await.is_none());
         let Some(Ok(Sent::Ping(payload))) = line.client.next().await else {
@@ -507,7 +505,7 @@ mod tests {
             write_time: Duration::from_millis(50),
             ..PATIENT
         };
-        let line = connect(settings, CloseReason::Hangup).await;
+        let line = connect(settings).await;
         let event = || ToClient::Event(Json::from("x".repeat(1 << 20)));
         while line.to_client.send(event()).await.is_ok() {}
     }

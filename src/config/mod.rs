@@ -10,7 +10,7 @@ mod secret;
 mod settings;
 mod value;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,22 +18,25 @@ pub use crate::config::layers::{FILE_VARIABLE, Origin, Sources};
 pub use crate::config::reference::{reference, show};
 pub use crate::config::secret::{Keys, Secret};
 pub use crate::config::settings::{Fallback, SETTINGS, Setting};
-pub use crate::config::value::{BaseUrl, LogFilter, LogFormat, Name, PublicAddr, Size};
+pub use crate::config::value::{BaseUrl, LogFilter, LogFormat, Name, Size};
 
 use crate::config::layers::{Entries, Entry};
-use crate::config::value::{Choice, Value};
+use crate::config::value::{Choice, Mishap, Value};
+use crate::sim;
 
 /// Everything a relay needs to know before it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: SocketAddr,
     pub udp: SocketAddr,
-    pub public_addr: Option<PublicAddr>,
+    pub public_addr: Option<IpAddr>,
     pub keys: Keys,
     pub provider: Provider,
     pub model: Name,
     pub connect_timeout: Duration,
     pub limits: Limits,
+    pub tuning: Tuning,
+    pub sim: sim::Settings,
     pub log: Log,
 }
 
@@ -61,6 +64,15 @@ pub struct Limits {
     pub write_time: Duration,
     pub ping_interval: Duration,
     pub drain: Duration,
+}
+
+/// How conversations behave.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    pub thinking_timeout: Duration,
+    pub cancel_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub playout_lead: Duration,
 }
 
 /// What is logged, and how.
@@ -136,6 +148,19 @@ impl Config {
                 write_time: entries.bounded("limits.write_time")?,
                 ping_interval: entries.bounded("limits.ping_interval")?,
                 drain: entries.bounded("limits.drain")?,
+            },
+            tuning: Tuning {
+                thinking_timeout: entries.bounded("session.thinking_timeout")?,
+                cancel_timeout: entries.bounded("session.cancel_timeout")?,
+                idle_timeout: entries.bounded("session.idle_timeout")?,
+                playout_lead: entries.bounded("session.playout_lead")?,
+            },
+            sim: sim::Settings {
+                agent: entries.value("sim.agent")?,
+                first_audio: entries.bounded("sim.first_audio")?,
+                max_session: entries.bounded("sim.session_length")?,
+                fault: entries.value::<Mishap>("sim.fault")?.0,
+                ..sim::Settings::default()
             },
             log: Log {
                 filter: entries.value("log.filter")?,

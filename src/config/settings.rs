@@ -71,11 +71,11 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "public_addr",
-        value: "IP[:PORT]",
-        default: Fallback::Unset("the address of `udp`"),
+        value: "IP",
+        default: Fallback::Unset("the address of `udp`, or those of all interfaces"),
         range: None,
         about: "What WebRTC answers announce in place of the address of `udp`, for a relay behind \
-                address translation or in a container. Without a port, the port of `udp`.",
+                address translation or in a container. The port must be the same outside.",
         secret: false,
     },
     Setting {
@@ -205,6 +205,76 @@ pub const SETTINGS: &[Setting] = &[
         default: Fallback::Value("10s"),
         range: Some(("0s", "1h")),
         about: "How long conversations may go on after SIGTERM or Ctrl-C. They are told at once.",
+        secret: false,
+    },
+    Setting {
+        key: "session.thinking_timeout",
+        value: "DURATION",
+        default: Fallback::Value("20s"),
+        range: Some(("1s", "5m")),
+        about: "How long the provider may take from the end of speech to the first sound of its \
+                answer, before the person is told that none is coming.",
+        secret: false,
+    },
+    Setting {
+        key: "session.cancel_timeout",
+        value: "DURATION",
+        default: Fallback::Value("2s"),
+        range: Some(("100ms", "1m")),
+        about: "How long the provider may take to confirm that it has stopped an answer.",
+        secret: false,
+    },
+    Setting {
+        key: "session.idle_timeout",
+        value: "DURATION",
+        default: Fallback::Value("10m"),
+        range: Some(("1s", "1h")),
+        about: "How long both sides may be silent before the conversation is ended.",
+        secret: false,
+    },
+    Setting {
+        key: "session.playout_lead",
+        value: "DURATION",
+        default: Fallback::Value("40ms"),
+        range: Some(("0ms", "500ms")),
+        about: "How far ahead of its time sound is sent to a WebRTC client. More survives a \
+                busier relay; less leaves less to be heard after an interruption.",
+        secret: false,
+    },
+    Setting {
+        key: "sim.agent",
+        value: "line-test|tone",
+        default: Fallback::Value("line-test"),
+        range: None,
+        about: "Who answers in the embedded provider: a partner to test the line with, or the same \
+                tone every time, for measuring.",
+        secret: false,
+    },
+    Setting {
+        key: "sim.first_audio",
+        value: "DURATION",
+        default: Fallback::Value("250ms"),
+        range: Some(("0ms", "1m")),
+        about: "How long the embedded provider thinks before the first sound of an answer.",
+        secret: false,
+    },
+    Setting {
+        key: "sim.session_length",
+        value: "DURATION",
+        default: Fallback::Value("60m"),
+        range: Some(("1s", "60m")),
+        about: "How long a session of the embedded provider lasts, as OpenAI's last 60 minutes.",
+        secret: false,
+    },
+    Setting {
+        key: "sim.fault",
+        value: "FAULT",
+        default: Fallback::Value("none"),
+        range: None,
+        about: "What the embedded provider does wrong: `none`; `refuse:STATUS` answers the upgrade \
+                with an HTTP status; `unauthorized` takes no key; `mute` never says anything; \
+                `stall:DURATION` and `drop:DURATION` fall silent, or break the connection, after \
+                so much sound of an answer; `fail` fails every answer.",
         secret: false,
     },
     Setting {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::secret::Secret;
+use crate::sim::{AgentKind, Fault, Script};
 
 /// A type that settings have.
 pub(crate) trait Value: Sized {
@@ -23,29 +24,11 @@ impl Value for SocketAddr {
     }
 }
 
-/// What WebRTC answers announce.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct PublicAddr {
-    pub ip: IpAddr,
-    /// The port of `udp` if there is none.
-    pub port: Option<u16>,
-}
-
-impl Value for PublicAddr {
-    const RULE: &'static str = "an IP address with or without a port, such as 203.0.113.7 or \
-                                203.0.113.7:3478";
+impl Value for IpAddr {
+    const RULE: &'static str = "an IP address that others can send to, such as 203.0.113.7";
 
     fn parse(text: &str) -> Option<Self> {
-        let parsed = if let Ok(ip) = text.parse() {
-            Self { ip, port: None }
-        } else {
-            let address: SocketAddr = text.parse().ok()?;
-            Self {
-                ip: address.ip(),
-                port: Some(address.port()),
-            }
-        };
-        (!parsed.ip.is_unspecified() && parsed.port != Some(0)).then_some(parsed)
+        text.parse().ok().filter(|ip: &Self| !ip.is_unspecified())
     }
 }
 
@@ -175,6 +158,50 @@ impl Value for Choice {
     }
 }
 
+impl Value for AgentKind {
+    const RULE: &'static str = "line-test or tone";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "line-test" => Some(Self::LineTest),
+            "tone" => Some(Self::Scripted(Script::default())),
+            _ => None,
+        }
+    }
+}
+
+/// What the embedded provider does wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Mishap(pub(crate) Option<Fault>);
+
+impl Value for Mishap {
+    const RULE: &'static str = "none, unauthorized, mute, fail, refuse:STATUS, stall:DURATION or \
+                                drop:DURATION";
+
+    fn parse(text: &str) -> Option<Self> {
+        let fault = match text.split_once(':') {
+            None => match text {
+                "none" => return Some(Self(None)),
+                "unauthorized" => Fault::Unauthorized,
+                "mute" => Fault::Mute,
+                "fail" => Fault::FailResponses,
+                _ => return None,
+            },
+            Some(("refuse", status)) => Fault::Refuse {
+                status: status.parse().ok().filter(|s| (400..600).contains(s))?,
+            },
+            Some(("stall", after)) => Fault::Stall {
+                after: Duration::parse(after)?,
+            },
+            Some(("drop", after)) => Fault::Drop {
+                after: Duration::parse(after)?,
+            },
+            Some(_) => return None,
+        };
+        Some(Self(Some(fault)))
+    }
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LogFormat {
@@ -274,14 +301,28 @@ mod tests {
     }
 
     #[test]
+    fn a_mishap_is_named_with_what_it_needs() {
+        let after = Duration::from_millis(1500);
+        for (text, fault) in [
+            ("none", None),
+            ("mute", Some(Fault::Mute)),
+            ("refuse:503", Some(Fault::Refuse { status: 503 })),
+            ("drop:1500ms", Some(Fault::Drop { after })),
+        ] {
+            assert_eq!(Mishap::parse(text), Some(Mishap(fault)), "{text:?}");
+        }
+        for wrong in ["", "refuse", "refuse:200", "drop:", "mute:1s", "other"] {
+            assert_eq!(Mishap::parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn a_public_address_is_one_that_a_peer_can_send_to() {
-        assert_eq!(
-            PublicAddr::parse("203.0.113.7:3478").unwrap().port,
-            Some(3478)
-        );
-        assert_eq!(PublicAddr::parse("2001:db8::7").unwrap().port, None);
-        for wrong in ["", "0.0.0.0", "[::]:3478", "203.0.113.7:0", "example.org"] {
-            assert_eq!(PublicAddr::parse(wrong), None, "{wrong:?}");
+        for right in ["203.0.113.7", "2001:db8::7"] {
+            assert!(IpAddr::parse(right).is_some(), "{right:?}");
+        }
+        for wrong in ["", "0.0.0.0", "::", "203.0.113.7:3478", "example.org"] {
+            assert!(IpAddr::parse(wrong).is_none(), "{wrong:?}");
         }
     }
 }

@@ -14,7 +14,7 @@ mod session;
 mod sessions;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -30,10 +30,14 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tracing::Instrument;
 
-use crate::config::{Config, Log, LogFormat};
+use crate::client::webrtc::{self, Endpoint};
+use crate::config::{Config, Log, LogFormat, Provider, Secret};
 use crate::core::latency::Recorder;
+use crate::gateway::Gateway;
+use crate::provider::{Patience, Upstream};
 use crate::server::connections::Connections;
 use crate::server::sessions::Sessions;
+use crate::sim::{self, Sim};
 use crate::telemetry::{self, Latencies};
 
 /// WebSockets that are being told at one time why they are turned away. Beyond these the answer
@@ -46,12 +50,15 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Server {
     listener: TcpListener,
     local_addr: SocketAddr,
+    sim: Option<Sim>,
     app: Arc<App>,
 }
 
 /// What every request may use.
 pub(crate) struct App {
     config: Config,
+    gateway: Gateway,
+    endpoint: Arc<Endpoint>,
     latencies: Arc<Latencies>,
     recorder: Recorder,
     sessions: Sessions,
@@ -62,41 +69,59 @@ pub(crate) struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(
-        "{address} (TCP) is in use: stop the program that uses it, or choose another address with \
-         --listen or VOXLINE_LISTEN"
+        "{address} ({protocol}) is in use: stop the program that uses it, or choose another \
+         address with {flag}"
     )]
-    ListenInUse { address: SocketAddr },
-    #[error("cannot listen on {address} (TCP): {source}; see --listen or VOXLINE_LISTEN")]
-    Listen {
+    InUse {
         address: SocketAddr,
+        protocol: &'static str,
+        flag: &'static str,
+    },
+    #[error("cannot bind {address} ({protocol}, {flag}): {source}")]
+    Bind {
+        address: SocketAddr,
+        protocol: &'static str,
+        flag: &'static str,
         source: io::Error,
     },
 }
 
 impl Server {
-    /// Takes the ports.
+    /// Takes the ports. Needs a tokio runtime.
     pub async fn bind(config: Config) -> Result<Self, StartError> {
         let address = config.listen;
-        let refuse = |source: io::Error| {
-            if source.kind() == io::ErrorKind::AddrInUse {
-                StartError::ListenInUse { address }
-            } else {
-                StartError::Listen { address, source }
-            }
-        };
+        let refuse = |source| unbound(address, "TCP", "--listen", source);
         let listener = TcpListener::bind(address).await.map_err(refuse)?;
         let local_addr = listener.local_addr().map_err(refuse)?;
+        let media = webrtc::Settings {
+            listen: config.udp,
+            announced: config.public_addr,
+            max_calls: config.limits.sessions as usize,
+            max_offer: config.limits.sdp.0,
+            ..webrtc::Settings::default()
+        };
+        let endpoint =
+            Endpoint::bind(media).map_err(|source| unbound(config.udp, "UDP", "--udp", source))?;
+        let (sim, upstream) = upstream(&config)?;
+        let patience = Patience {
+            open: config.connect_timeout,
+            ..Patience::default()
+        };
         let latencies = Arc::new(Latencies::default());
+        let recorder = latencies.recorder();
         let app = App {
+            gateway: Gateway::new(upstream, patience, recorder.clone()),
+            endpoint,
+            latencies,
+            recorder,
             sessions: Sessions::new(config.limits.sessions),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
-            recorder: latencies.recorder(),
-            latencies,
             config,
         };
         Ok(Self {
             listener,
             local_addr,
+            sim,
             app: Arc::new(app),
         })
     }
@@ -106,9 +131,9 @@ impl Server {
         self.local_addr
     }
 
-    /// Where WebRTC's packets arrive.
-    pub fn media_addr(&self) -> SocketAddr {
-        self.app.config.udp
+    /// Where WebRTC's packets are to be sent, the preferred address first.
+    pub fn media_addrs(&self) -> &[SocketAddr] {
+        self.app.endpoint.addresses()
     }
 
     pub fn config(&self) -> &Config {
@@ -117,7 +142,9 @@ impl Server {
 
     /// Serves until `stop`, then brings all conversations to their end within the drain limit.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { listener, app, .. } = self;
+        let Self {
+            listener, sim, app, ..
+        } = self;
         let limits = &app.config.limits;
         let connections = Connections::new(limits.connections, limits.request_time);
         let router = router(Arc::clone(&app));
@@ -129,8 +156,78 @@ impl Server {
             app.sessions.stop(limits.drain).await;
             closing.cancel();
         };
-        tokio::join!(connections.serve(listener, router, closing.clone()), end);
+        tokio::join!(
+            connections.serve(listener, router, closing.clone()),
+            embedded(sim, closing.clone()),
+            end,
+        );
         tracing::info!("Shut down");
+    }
+}
+
+/// Takes a port for the embedded provider alone.
+pub fn bind_sim(address: SocketAddr, config: &Config) -> Result<Sim, StartError> {
+    Sim::bind(address, config.sim.clone())
+        .map_err(|source| unbound(address, "TCP", "--listen", source))
+}
+
+/// Decides who answers, and brings the embedded provider to a port of its own if it is the one.
+fn upstream(config: &Config) -> Result<(Option<Sim>, Upstream), StartError> {
+    match &config.provider {
+        Provider::OpenAi { base_url, api_key } => {
+            let upstream = Upstream {
+                base_url: base_url.as_str().to_owned(),
+                api_key: api_key.as_ref().map_or("", Secret::expose).to_owned(),
+            };
+            Ok((None, upstream))
+        }
+        Provider::Embedded => {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let refuse = |source| unbound(address, "TCP", "the embedded provider", source);
+            let key = uuid::Uuid::new_v4().simple().to_string();
+            let settings = sim::Settings {
+                api_key: Some(key.clone()),
+                max_sessions: config.limits.sessions as usize,
+                ..config.sim.clone()
+            };
+            let sim = Sim::bind(address, settings).map_err(refuse)?;
+            let bound = sim.local_addr().map_err(refuse)?;
+            let upstream = Upstream {
+                base_url: format!("http://{bound}/v1"),
+                api_key: key,
+            };
+            Ok((Some(sim), upstream))
+        }
+    }
+}
+
+async fn embedded(sim: Option<Sim>, closing: CancellationToken) {
+    if let Some(sim) = sim
+        && let Err(error) = sim.run(closing).await
+    {
+        tracing::error!(%error, "The embedded provider is gone");
+    }
+}
+
+fn unbound(
+    address: SocketAddr,
+    protocol: &'static str,
+    flag: &'static str,
+    source: io::Error,
+) -> StartError {
+    if source.kind() == io::ErrorKind::AddrInUse {
+        StartError::InUse {
+            address,
+            protocol,
+            flag,
+        }
+    } else {
+        StartError::Bind {
+            address,
+            protocol,
+            flag,
+            source,
+        }
     }
 }
 

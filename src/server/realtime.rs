@@ -76,7 +76,7 @@ pub(crate) async fn connect(
     let slot = app.sessions.admit()?;
     let id = SessionId::from(format!("sess_{}", uuid::Uuid::new_v4().simple()));
     Ok(upgrade.on_upgrade(async move |socket| {
-        session::websocket(app, slot, id, leg(socket), model);
+        session::websocket(&app, slot, id, leg(socket), model);
     }))
 }
 

@@ -61,10 +61,20 @@ async def a_spoken_turn_and_an_interruption(client):
         async with asyncio.TaskGroup() as tasks:
             helpers = [tasks.create_task(talk.listen()), tasks.create_task(talk.speak())]
             await talk.heard("session.created")
+            await listen_patiently(talk)
             await spoken_turn(talk)
             await interruption(talk)
             for helper in helpers:
                 helper.cancel()
+
+
+async def listen_patiently(talk):
+    """A reader pauses within a sentence for longer than the provider waits by default."""
+    turn_detection = {"type": "server_vad", "silence_duration_ms": 700}
+    session = {"type": "realtime", "audio": {"input": {"turn_detection": turn_detection}}}
+    await talk.connection.session.update(session=session)
+    updated = await talk.heard("session.updated")
+    assert updated.event.session.audio.input.turn_detection.silence_duration_ms == 700
 
 
 async def spoken_turn(talk):
