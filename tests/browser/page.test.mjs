@@ -16,7 +16,7 @@ const SILENT = 0.002;
 
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'voxline-browser-'));
 const microphone = path.join(scratch, 'microphone.wav');
-const screenshots = process.env.VOXLINE_SCREENSHOTS;
+const screenshots = process.env.SCREENSHOTS;
 
 let relay;
 

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout } from 'node:timers/promises';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
-const BINARY = process.env.VOXLINE_BIN ?? path.join(ROOT, 'target/debug/voxline');
+const BINARY = process.env.RELAY_BIN ?? path.join(ROOT, 'target/debug/voxline');
 const START_MS = 20_000;
 
 /** Starts the relay with its embedded provider; `variables` are settings from the environment. */
