@@ -41,9 +41,8 @@ pub(crate) struct Queue {
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pushed {
+    /// If the queue was full, the oldest had to go: it is as good as lost.
     Queued,
-    /// Queued, and the oldest had to go.
-    Overrun,
     /// Dropped: it came twice, or after its turn.
     Stale,
     /// Dropped: it has nothing to do with the others, so far.
@@ -68,11 +67,10 @@ impl Queue {
             return Pushed::Stale;
         }
         self.insert(number, packet);
-        if self.packets.len() <= CAPACITY {
-            return Pushed::Queued;
+        if self.packets.len() > CAPACITY {
+            self.packets.pop_first();
         }
-        self.take();
-        Pushed::Overrun
+        Pushed::Queued
     }
 
     /// Returns the first packet and its extended sequence number.
@@ -223,10 +221,9 @@ mod tests {
     #[test]
     fn a_full_queue_lets_the_oldest_go() {
         let mut queue = Queue::default();
-        for sequence in 0..CAPACITY as u16 {
+        for sequence in 0..=CAPACITY as u16 {
             assert_eq!(queue.push(packet(sequence)), Pushed::Queued);
         }
-        assert_eq!(queue.push(packet(CAPACITY as u16)), Pushed::Overrun);
         let taken = taken(&mut queue);
         assert_eq!((taken.len(), taken[0]), (CAPACITY, 1));
     }
@@ -237,6 +234,7 @@ mod tests {
         queue.push(packet(100));
         assert_eq!(queue.push(packet(40_000)), Pushed::Stray);
         assert_eq!(queue.push(packet(101)), Pushed::Queued);
+        assert_eq!(queue.push(packet(40_001)), Pushed::Stray);
         assert_eq!(queue.push(packet(50_000)), Pushed::Stray);
         assert_eq!(queue.push(packet(50_001)), Pushed::Restarted);
         assert_eq!(taken(&mut queue), [50_000, 50_001]);

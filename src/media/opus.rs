@@ -89,21 +89,14 @@ impl Decoder {
         Ok(pcm)
     }
 
-    /// Rebuilds the last `samples` samples before `next`, whose predecessor is lost: from the
-    /// copy in `next` (in-band FEC) as far as there is one, the rest by concealment.
-    ///
-    /// `next` itself is still to be decoded.
-    pub fn recover(&mut self, next: &[u8], samples: usize) -> Result<Vec<i16>, CodecError> {
-        self::samples(next)?;
-        let copied = frame_samples(next)?;
-        // The library rebuilds whole frames only; one that is partly known is concealed.
-        if samples < copied {
-            return Ok(self.conceal(samples));
-        }
-        let mut pcm = self.conceal(samples - copied);
-        let mut copy = vec![0; copied];
-        let recovered = self.library.recover(next, &mut copy)?;
-        pcm.extend_from_slice(&copy[..recovered]);
+    /// Rebuilds the frame before `next`, whose packet is lost, from the copy in `next` (in-band
+    /// FEC), or conceals it if there is none. It is as long as [`frame_samples`] of `next`,
+    /// which is itself still to be decoded.
+    pub fn recover(&mut self, next: &[u8]) -> Result<Vec<i16>, CodecError> {
+        samples(next)?;
+        let mut pcm = vec![0; frame_samples(next)?];
+        let recovered = self.library.recover(next, &mut pcm)?;
+        pcm.truncate(recovered);
         Ok(pcm)
     }
 
@@ -209,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn concealment_and_recovery_last_as_long_as_asked() {
+    fn concealment_lasts_as_long_as_asked() {
         let packets = encoded(&speech());
         let mut decoder = Decoder::new().unwrap();
         decoder.decode(&packets[50]).unwrap();
@@ -217,10 +210,17 @@ mod tests {
             0, 1, 59, 60, 61, 240, 479, 480, 481, 960, 1_440, 2_880, 24_000,
         ] {
             assert_eq!(decoder.conceal(samples).len(), samples);
-            assert_eq!(
-                decoder.recover(&packets[52], samples).unwrap().len(),
-                samples
-            );
+        }
+    }
+
+    #[test]
+    fn recovery_lasts_as_long_as_a_frame_of_the_next_packet() {
+        for samples in [60, 480, 960, 1_440, 2_880] {
+            let packets = browser_packets(&voice(0.5), samples, 1, true);
+            let mut decoder = Decoder::new().unwrap();
+            decoder.decode(&packets[0]).unwrap();
+            let recovered = decoder.recover(&packets[2]).unwrap();
+            assert_eq!(recovered.len(), frame_samples(&packets[2]).unwrap());
         }
     }
 
@@ -298,7 +298,7 @@ mod tests {
         ) {
             let mut decoder = Decoder::new().unwrap();
             for packet in &packets {
-                let _ = decoder.recover(packet, FRAME_SAMPLES);
+                let _ = decoder.recover(packet);
                 if let Ok(pcm) = decoder.decode(packet) {
                     prop_assert!(pcm.len() <= 2_880);
                 }
@@ -332,7 +332,7 @@ mod tests {
             let mut decoder = Decoder::new().unwrap();
             for (n, packet) in packets.iter().enumerate() {
                 if n % 5 == 4 {
-                    let _ = decoder.recover(packet, FRAME_SAMPLES);
+                    let _ = decoder.recover(packet);
                 }
                 if n % 7 == 6 {
                     decoder.conceal(1_200);
@@ -408,9 +408,7 @@ mod tests {
         for (n, packet) in packets.iter().enumerate() {
             pcm.extend(match (lost(n), packets.get(n + 1), repair) {
                 (false, _, _) => decoder.decode(packet).unwrap(),
-                (true, Some(next), Repair::Recover) => {
-                    decoder.recover(next, FRAME_SAMPLES).unwrap()
-                }
+                (true, Some(next), Repair::Recover) => decoder.recover(next).unwrap(),
                 (true, _, _) => decoder.conceal(FRAME_SAMPLES),
             });
         }

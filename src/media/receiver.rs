@@ -112,10 +112,8 @@ impl Receiver {
         let (timestamp, received) = (packet.timestamp, packet.received);
         match self.queue.push(packet) {
             Pushed::Stray => return,
-            // It still tells how late packets may be.
+            // A stale one still tells how late packets may be.
             Pushed::Stale | Pushed::Queued => {}
-            // The sound that had to go is skipped.
-            Pushed::Overrun => self.head = None,
             Pushed::Restarted => self.forget(),
         }
         self.newest = self.extended(timestamp);
@@ -207,18 +205,16 @@ impl Receiver {
         }
     }
 
-    /// Counts what has stood in for sound up to this timestamp, and returns how far ahead of
-    /// the stream it then is.
+    /// Returns how far ahead of the stream this timestamp is, less what has stood in for it.
     fn settle(&mut self, at: i64) -> i64 {
-        let head = *self.head.get_or_insert(at);
+        let ahead = self.head.map_or(0, |head| at - head);
         let filler = std::mem::take(&mut self.filler) as i64 * TICKS;
-        let stood_for = filler.min((at - head).max(0));
+        let stood_for = filler.min(ahead.max(0));
         if stood_for < filler - ROUNDING {
             // Either the packets or the sender's clock stood still.
             self.schedule.restart();
         }
-        self.head = Some(head + stood_for);
-        at - head - stood_for
+        ahead - stood_for
     }
 
     fn decode(&mut self, payload: &[u8], at: i64) {
@@ -234,16 +230,20 @@ impl Receiver {
     /// Fills at most a frame of a gap before the packet with this payload.
     fn repair(&mut self, missing: usize, next: &[u8]) -> usize {
         let copied = opus::frame_samples(next).unwrap_or(0);
-        if missing > copied {
-            let samples = (missing - copied).min(FRAME_SAMPLES);
-            self.make_up(samples);
-            return samples;
+        if missing == copied
+            && let Ok(pcm) = self.decoder.recover(next)
+        {
+            self.pcm.extend(pcm);
+            return missing;
         }
-        match self.decoder.recover(next, missing) {
-            Ok(pcm) => self.pcm.extend(pcm),
-            Err(_) => self.make_up(missing),
-        }
-        missing
+        let uncopied = if missing > copied {
+            missing - copied
+        } else {
+            missing
+        };
+        let samples = uncopied.min(FRAME_SAMPLES);
+        self.make_up(samples);
+        samples
     }
 
     fn make_up(&mut self, samples: usize) {
