@@ -185,7 +185,8 @@ impl Schedule {
 }
 
 fn micros(ticks: i64) -> i64 {
-    ticks * 125 / 6
+    // A peer that jumps about may get far, given time.
+    ticks.saturating_mul(125) / 6
 }
 
 #[cfg(test)]
