@@ -7,6 +7,7 @@
 
 #[cfg(feature = "libopus")]
 mod libopus;
+#[cfg(any(test, not(feature = "libopus")))]
 mod pure;
 
 use opus_pure::packet;
