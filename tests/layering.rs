@@ -22,8 +22,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "server",
         &[
-            "client", "clock", "config", "core", "driver", "gateway", "provider", "sim",
-            "telemetry", "wire",
+            "client",
+            "clock",
+            "config",
+            "core",
+            "driver",
+            "gateway",
+            "provider",
+            "sim",
+            "telemetry",
+            "wire",
         ],
     ),
 ];

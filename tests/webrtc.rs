@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -410,6 +411,20 @@ async fn on_every_interface_the_loopback_is_announced_too() {
             .iter()
             .all(|address| !address.ip().is_unspecified())
     );
+}
+
+#[tokio::test]
+async fn a_port_on_every_ipv6_address_takes_ipv4_calls() {
+    let endpoint = Endpoint::bind(Settings {
+        listen: (Ipv6Addr::UNSPECIFIED, 0).into(),
+        announced: Some(Ipv4Addr::LOCALHOST.into()),
+        ..Settings::default()
+    })
+    .unwrap();
+    let (peer, mut session) = call(&endpoint, EVENTS).await;
+    peer.send("oai-events", r#"{"type":"response.create"}"#)
+        .await;
+    assert!(matches!(session.heard().await, FromClient::Event(..)));
 }
 
 #[tokio::test(start_paused = true)]

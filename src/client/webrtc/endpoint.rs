@@ -41,7 +41,7 @@ pub(crate) const SEND_BUFFER: usize = 1 << 20;
 /// The largest message of events, both ways: what browsers take and give.
 pub(crate) const MAX_MESSAGE: u32 = SctpMaxMessageSize::MAX_MESSAGE_SIZE;
 
-/// A machine with more interfaces announces the first ones.
+/// A machine with more addresses announces the first ones, and loopback.
 const MAX_ADDRESSES: usize = 8;
 
 /// How calls are taken.
@@ -179,11 +179,6 @@ async fn negotiate(
         gone: link.gone.clone(),
     };
 
-    // The library believes in a port of its own on the loopback; the answer names the shared one.
-    let local = match addresses.first() {
-        Some(address) if address.is_ipv6() => "[::1]:0",
-        Some(_) | None => "127.0.0.1:0",
-    };
     let mut media = MediaEngine::default();
     media
         .register_codec(opus_parameters(), RtpCodecKind::Audio)
@@ -202,7 +197,7 @@ async fn negotiate(
         .with_interceptor_registry(reports)
         .with_setting_engine(settings)
         .with_data_channel_send_buffer_limit(SEND_BUFFER)
-        .with_udp_addrs(vec![local])
+        .with_udp_addrs(vec![line.library_address()])
         .build()
         .await
         .map_err(internal)?;
@@ -291,27 +286,21 @@ fn announced(bound: SocketAddr, announced: Option<IpAddr>) -> io::Result<Vec<Soc
         .collect())
 }
 
-/// The machine's addresses of one family: those that others reach first, loopback last.
-fn machine_addresses(ipv4: bool) -> io::Result<Vec<IpAddr>> {
+/// The machine's addresses: those that others reach first, loopback last. A socket on every
+/// IPv6 address takes IPv4 as well.
+fn machine_addresses(ipv4_only: bool) -> io::Result<Vec<IpAddr>> {
     let usable = |ip: &IpAddr| match ip {
-        IpAddr::V4(ip) => ipv4 && !ip.is_link_local() && !ip.is_unspecified(),
-        IpAddr::V6(ip) => !ipv4 && !ip.is_unicast_link_local() && !ip.is_unspecified(),
+        IpAddr::V4(ip) => !ip.is_link_local() && !ip.is_unspecified(),
+        IpAddr::V6(ip) => !ipv4_only && !ip.is_unicast_link_local() && !ip.is_unspecified(),
     };
-    let interfaces = ifaces::ifaces()?;
-    let mut ips: Vec<IpAddr> = interfaces
+    let ips = ifaces::ifaces()?
         .into_iter()
         .filter_map(|interface| interface.addr.map(|address| address.ip()))
-        .filter(usable)
-        .collect();
-    ips.sort_by_key(IpAddr::is_loopback);
-    ips.dedup();
-    let loopback = ips
-        .iter()
-        .position(IpAddr::is_loopback)
-        .map(|index| ips.remove(index));
-    ips.retain(|ip| !ip.is_loopback());
-    ips.truncate(MAX_ADDRESSES - 1);
-    ips.extend(loopback);
+        .filter(usable);
+    let (mut loopback, mut ips): (Vec<_>, Vec<_>) = ips.partition(IpAddr::is_loopback);
+    ips.truncate(MAX_ADDRESSES);
+    loopback.truncate(2);
+    ips.append(&mut loopback);
     Ok(ips)
 }
 

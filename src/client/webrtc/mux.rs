@@ -41,6 +41,7 @@ const ERROR_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Mux {
     socket: UdpSocket,
+    ipv6: bool,
     table: Mutex<Table>,
 }
 
@@ -52,6 +53,7 @@ impl Mux {
         let socket = UdpSocket::from_std(socket)?;
         Ok(Self {
             socket,
+            ipv6: listen.is_ipv6(),
             table: Mutex::default(),
         })
     }
@@ -128,6 +130,16 @@ pub(crate) struct Line {
 impl Line {
     pub(crate) fn port(&self) -> Arc<Port> {
         Arc::clone(&self.port)
+    }
+
+    /// Where the library believes to have a port of its own: of the shared port's family, as it
+    /// pairs no others. The answer names the shared port.
+    pub(crate) fn library_address(&self) -> &'static str {
+        if self.port.mux.ipv6 {
+            "[::1]:0"
+        } else {
+            "127.0.0.1:0"
+        }
     }
 
     pub(crate) fn meter(&self) -> &Meter {
