@@ -126,7 +126,11 @@ impl Channels {
 
     /// Waits until the client has acknowledged every event.
     pub(crate) async fn drain(&self) {
-        if let Events::Open(channel) = &self.events {
+        let events = match &self.events {
+            Events::Open(channel) => Some(channel),
+            Events::Declined | Events::Waiting { .. } => None,
+        };
+        for channel in events.into_iter().chain(&self.voxline) {
             while channel
                 .outstanding_bytes()
                 .await

@@ -1,5 +1,6 @@
 //! Answers offers: from an SDP text to a leg that waits for its caller, and an SDP text back.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -304,13 +305,12 @@ fn machine_addresses(ipv4_only: bool) -> io::Result<Vec<IpAddr>> {
     Ok(ips)
 }
 
-fn internal(reason: impl ToString) -> OfferError {
-    OfferError::Internal {
-        reason: reason.to_string(),
-    }
+fn internal(error: impl Display) -> OfferError {
+    tracing::error!(%error, "Offer not answered");
+    OfferError::Internal
 }
 
-fn unanswerable(reason: impl ToString) -> OfferError {
+fn unanswerable(reason: impl Display) -> OfferError {
     OfferError::Unanswerable {
         reason: reason.to_string(),
     }

@@ -29,7 +29,7 @@ const UPLINK_BACKLOG: usize = 64;
 /// Messages of the session that are taken at once, so that a `Flush` overtakes what it drops.
 const DOWNLINK_BATCH: usize = 256;
 
-/// How long the last events may take to arrive, once the session has ended.
+/// How long the last events may take, from the session's end or the call's to their arrival.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// How long closing may take.
@@ -100,9 +100,8 @@ impl Leg {
         };
         tracing::debug!(?end, "WebRTC leg ends");
         if end == End::Released {
-            if !cancel.is_cancelled() {
-                let _ = tokio::time::timeout(LINGER, self.channels.drain()).await;
-            }
+            let finish = self.finish(&mut from_session);
+            let _ = tokio::time::timeout(LINGER, finish).await;
         } else {
             // With a full queue, the session learns it from the queue's end.
             let _ = to_session.try_send(FromClient::Hangup);
@@ -117,6 +116,14 @@ impl Leg {
         end
     }
 
+    /// Sends what the session says last, and waits until it has arrived.
+    async fn finish(&mut self, from_session: &mut mpsc::Receiver<ToClient>) {
+        while let Some(message) = from_session.recv().await
+            && self.on_session(message, from_session).await.is_ok()
+        {}
+        self.channels.drain().await;
+    }
+
     async fn next(
         &mut self,
         to_session: &mpsc::Sender<FromClient>,
@@ -129,7 +136,6 @@ impl Leg {
         tokio::select! {
             biased;
             () = cancel.cancelled() => Input::End(End::Released),
-            () = to_session.closed() => Input::End(End::Released),
             () = link.gone.cancelled() => Input::End(End::Lost),
             () = link.connected.cancelled(), if !connected => Input::Connected,
             Ok(permit) = to_session.reserve(), if !empty => {
@@ -141,6 +147,8 @@ impl Leg {
             message = from_session.recv() => {
                 message.map_or(Input::End(End::Released), Input::Session)
             }
+            // Only then: what the session has said last is still sent.
+            () = to_session.closed() => Input::End(End::Released),
             Some(event) = self.call.events.recv(), if !full => Input::Peer(event),
             () = clock::sleep_until(Some(timeout)) => Input::Tick,
         }
@@ -209,7 +217,11 @@ impl Leg {
                     due,
                 } => self.play(&frame, position, due).await,
                 ToClient::Flush => self.call.playback.cut(),
-                ToClient::Close(_) => return Err(End::Released),
+                ToClient::Close(_) => {
+                    // Nothing follows: there is no need to wait for the session's end.
+                    from_session.close();
+                    return Err(End::Released);
+                }
                 ToClient::Event(_)
                 | ToClient::Output(..)
                 | ToClient::Notice(_)

@@ -40,8 +40,9 @@ pub enum OfferError {
         "{limit} calls are in progress, and the relay takes no more at a time: try again later"
     )]
     TooManyCalls { limit: usize },
-    #[error("the relay could not answer the SDP offer: {reason}")]
-    Internal { reason: String },
+    /// The cause is in the log.
+    #[error("the relay could not answer the SDP offer, by no fault of the offer: try again")]
+    Internal,
 }
 
 impl OfferError {
@@ -57,7 +58,7 @@ impl OfferError {
             | Self::NoFingerprint
             | Self::Unanswerable { .. } => 400,
             Self::TooManyCalls { .. } => 429,
-            Self::Internal { .. } => 500,
+            Self::Internal => 500,
         }
     }
 
@@ -74,7 +75,7 @@ impl OfferError {
             | Self::NoFingerprint
             | Self::Unanswerable { .. } => Fault::invalid("invalid_offer", message).at("sdp"),
             Self::TooManyCalls { .. } => Fault::invalid("too_many_calls", message),
-            Self::Internal { .. } => Fault::server("internal_error", message),
+            Self::Internal => Fault::server("internal_error", message),
         }
     }
 }
