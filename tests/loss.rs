@@ -61,7 +61,10 @@ async fn heard_through(weather: Weather, packets: &[Vec<u8>]) -> (Vec<i16>, usiz
     let relay = endpoint.addresses()[0];
     let network = Network::before(relay, weather).await;
     let mut peer = Peer::new(&["oai-events"]).await;
-    let (answer, leg) = endpoint.answer(&peer.offer().await).await.unwrap();
+    let (answer, leg) = endpoint
+        .answer(&peer.offer().await)
+        .await
+        .expect("an answer");
     let mut session = Session::start(leg);
     peer.connect(&network.reroute(&answer, relay)).await;
 

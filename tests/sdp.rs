@@ -169,7 +169,10 @@ fn mutation() -> impl Strategy<Value = Mutation> {
 
 /// Has an offer answered on a runtime of its own, and fails if that leaves a task behind.
 fn answer(offer: &str) -> Result<String, OfferError> {
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let endpoint = endpoint();
         let tasks = || Handle::current().metrics().num_alive_tasks();

@@ -177,6 +177,24 @@ async fn a_client_that_never_takes_its_events_is_overrun() {
 }
 
 #[tokio::test]
+async fn a_client_without_data_channels_misses_events_and_nothing_else() {
+    let endpoint = endpoint();
+    let (mut peer, mut session) = call(&endpoint, &[]).await;
+    for _ in 0..20 {
+        session
+            .say(ToClient::Event(Json::from("x".repeat(100_000))))
+            .await;
+    }
+    session.play(ms(0), clock::now()).await;
+    peer.hear().await;
+    for (index, packet) in (0_u32..).zip(packets(&speech()[..4_800])) {
+        peer.speak(packet, index * 960).await;
+    }
+    let heard = within("sound", session.from_leg.recv()).await;
+    assert!(matches!(heard, Some(FromClient::Audio { .. })));
+}
+
+#[tokio::test]
 async fn what_is_not_an_event_is_answered_by_an_error_and_the_call_goes_on() {
     let endpoint = endpoint();
     let (mut peer, mut session) = call(&endpoint, ALL).await;

@@ -1,10 +1,6 @@
 //! A WebRTC client in the test's own process, a bad network, and the two ends of a call.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![expect(
-    clippy::allow_attributes,
-    reason = "`expect` would fail where all is used"
-)]
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod call;

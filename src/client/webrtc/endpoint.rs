@@ -145,8 +145,9 @@ pub(crate) struct Call {
     pub(crate) playback: Playback,
     pub(crate) events: mpsc::Receiver<PeerEvent>,
     pub(crate) link: Link,
-    pub(crate) line: Line,
+    /// Ends before the line does, which the library would take for an error.
     pub(crate) tasks: Arc<Tasks>,
+    pub(crate) line: Line,
 }
 
 struct Credentials {
@@ -233,8 +234,8 @@ async fn negotiate(
         playback,
         events,
         link,
-        line,
         tasks,
+        line,
     })
 }
 

@@ -271,6 +271,9 @@ impl Leg {
     }
 
     fn on_rtp(&mut self, packet: rtp::Packet, now: Instant) {
+        if packet.header.payload_type != self.call.answer.opus {
+            return;
+        }
         let sequence = packet.header.sequence_number;
         let received = self.call.line.meter().arrival(sequence).unwrap_or(now);
         let packet = Packet {
