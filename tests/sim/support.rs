@@ -13,10 +13,10 @@ use ogg::PacketReader;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::Request;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
 use voxline::media::opus::Decoder;
@@ -95,7 +95,7 @@ pub(crate) fn fast() -> Settings {
 pub(crate) fn slow() -> Settings {
     Settings {
         agent: AgentKind::Scripted(Script {
-            length: Duration::from_secs(300),
+            length: Duration::from_secs(60),
             ..Script::default()
         }),
         first_audio: Duration::from_millis(1),
@@ -117,7 +117,11 @@ impl Client {
     }
 
     pub(crate) async fn send_frame(&mut self, frame: Message) {
-        self.socket.send(frame).await.unwrap();
+        self.try_send(frame).await.unwrap();
+    }
+
+    pub(crate) async fn try_send(&mut self, frame: Message) -> Result<(), Error> {
+        self.socket.send(frame).await
     }
 
     /// Returns the next event, or how the connection was closed.

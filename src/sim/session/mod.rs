@@ -275,10 +275,11 @@ impl Session {
     }
 }
 
-/// `60 minutes`, or `5 seconds` where minutes would not be exact.
+/// `60 minutes`, or seconds or milliseconds where minutes would not be exact.
 fn spelled(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds if seconds > 0 && seconds % 60 == 0 => format!("{} minutes", seconds / 60),
-        seconds => format!("{seconds} seconds"),
+    match duration.as_millis() {
+        ms if ms.is_multiple_of(60_000) => format!("{} minutes", ms / 60_000),
+        ms if ms.is_multiple_of(1_000) => format!("{} seconds", ms / 1_000),
+        ms => format!("{ms} milliseconds"),
     }
 }
