@@ -74,7 +74,6 @@ async fn an_update_changes_what_it_names_and_echoes_everything() {
     let mut expected = before;
     expected["instructions"] = json!("");
     expected["reasoning"] = json!({"effort": "low"});
-    expected["parallel_tool_calls"] = json!(false);
     expected["tools"] =
         json!([{"type": "function", "name": "f", "parameters": {"type": "object"}}]);
     let input = &mut expected["audio"]["input"];

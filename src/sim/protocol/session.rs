@@ -33,8 +33,6 @@ pub(crate) struct SessionConfig {
     pub(crate) include: Option<Vec<&'static str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reasoning: Option<Reasoning>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) parallel_tool_calls: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -134,7 +132,6 @@ impl Default for SessionConfig {
             prompt: None,
             include: None,
             reasoning: None,
-            parallel_tool_calls: None,
         }
     }
 }
@@ -172,11 +169,11 @@ impl SessionConfig {
             nullable(Reasoning::read)(value, path)
         })?;
         next.reasoning = reasoning.unwrap_or(next.reasoning);
-        let parallel = fields.optional("parallel_tool_calls", |value, path| {
+        // Taken, but not echoed, as nothing calls tools.
+        fields.optional("parallel_tool_calls", |value, path| {
             reasons(rules.model, path)?;
             boolean(value, path)
         })?;
-        next.parallel_tool_calls = parallel.or(next.parallel_tool_calls);
         fields.finish()?;
         Ok(next)
     }
