@@ -169,7 +169,27 @@ impl Item {
         }
     }
 
-    pub(crate) fn contents_mut(&mut self) -> &mut [Content] {
+    /// Says what the person said in it.
+    pub(crate) fn set_transcript(&mut self, text: &str) {
+        for content in self.contents_mut() {
+            if let Content::InputAudio { transcript, .. } = content {
+                *transcript = Some(text.to_owned());
+            }
+        }
+    }
+
+    /// Returns the assistant's audio in it.
+    pub(crate) fn spoken_mut(&mut self, content_index: usize) -> Option<&mut Spoken> {
+        match self.contents_mut().get_mut(content_index)? {
+            Content::OutputAudio(spoken) => Some(spoken),
+            Content::InputText(_)
+            | Content::InputImage { .. }
+            | Content::InputAudio { .. }
+            | Content::OutputText(_) => None,
+        }
+    }
+
+    fn contents_mut(&mut self) -> &mut [Content] {
         match &mut self.body {
             Body::Message { content, .. } => content,
             Body::FunctionCall { .. } | Body::FunctionCallOutput { .. } => &mut [],

@@ -30,8 +30,13 @@ impl Conversation {
         self.items.iter().find(|item| item.id == id)
     }
 
-    pub(crate) fn item_mut(&mut self, id: &str) -> Option<&mut Item> {
-        self.items.iter_mut().find(|item| item.id == id)
+    /// Changes an item, if it is there.
+    pub(crate) fn edit<T>(&mut self, id: &str, edit: impl FnOnce(&mut Item) -> T) -> Option<T> {
+        let item = self.items.iter_mut().find(|item| item.id == id)?;
+        self.weight -= item.weight();
+        let result = edit(item);
+        self.weight += item.weight();
+        Some(result)
     }
 
     pub(crate) fn last_id(&self) -> Option<String> {
@@ -75,10 +80,8 @@ impl Conversation {
 
     /// Puts an item in the place of the one with its id, if that is still there.
     pub(crate) fn replace(&mut self, item: Item) {
-        if let Some(slot) = self.items.iter_mut().find(|slot| slot.id == item.id) {
-            self.weight = self.weight - slot.weight() + item.weight();
-            *slot = item;
-        }
+        let id = item.id.clone();
+        self.edit(&id, |slot| *slot = item);
     }
 
     pub(crate) fn remove(&mut self, id: &str) -> Option<Item> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::sim::agent::Occasion;
 use crate::sim::protocol::error::ApiError;
-use crate::sim::protocol::item::{Content, Item, Sound, Spoken};
+use crate::sim::protocol::item::{Item, Sound, Spoken};
 use crate::sim::protocol::reader::Read;
 use crate::sim::protocol::server::ServerEvent;
 use crate::sim::session::Session;
@@ -79,35 +79,22 @@ impl Session {
         content_index: usize,
         audio_end_ms: u64,
     ) -> Read<()> {
-        let Some(item) = self.conversation.item_mut(&id) else {
-            return Err(no_such_item(
-                "item_truncate_invalid_item_id",
-                "truncating",
-                &id,
-            ));
-        };
+        let to = (content_index, Duration::from_millis(audio_end_ms));
         let running = self
             .responses
             .iter_mut()
             .find(|running| running.writes(&id));
-        let spoken = match running {
-            Some(response) => response.spoken_mut(),
-            None => match item.contents_mut().get_mut(content_index) {
-                Some(Content::OutputAudio(spoken)) => Some(spoken),
-                Some(
-                    Content::InputText(_)
-                    | Content::InputImage { .. }
-                    | Content::InputAudio { .. }
-                    | Content::OutputText(_),
-                )
-                | None => None,
-            },
-        };
-        let Some(spoken) = spoken.filter(|_| audio_end_ms > 0 && content_index == 0) else {
-            let message = "Only model output audio messages can be truncated";
-            return Err(ApiError::new("", message).without_code());
-        };
-        let heard = truncate(spoken, Duration::from_millis(audio_end_ms))?;
+        let heard = match running {
+            Some(response) => truncate(response.spoken_mut(), to),
+            None => {
+                let truncated = self
+                    .conversation
+                    .edit(&id, |item| truncate(item.spoken_mut(content_index), to));
+                truncated.ok_or_else(|| {
+                    no_such_item("item_truncate_invalid_item_id", "truncating", &id)
+                })?
+            }
+        }?;
         self.agent.on_cut(&id, heard);
         self.emit(ServerEvent::ItemTruncated {
             item_id: id,
@@ -119,7 +106,11 @@ impl Session {
 }
 
 /// Cuts what was said, and returns how many words of it were heard.
-fn truncate(spoken: &mut Spoken, end: Duration) -> Read<usize> {
+fn truncate(spoken: Option<&mut Spoken>, (index, end): (usize, Duration)) -> Read<usize> {
+    let Some(spoken) = spoken.filter(|_| index == 0 && !end.is_zero()) else {
+        let message = "Only model output audio messages can be truncated";
+        return Err(ApiError::new("", message).without_code());
+    };
     let length = duration(spoken.samples);
     if end > length {
         let message = format!(

@@ -194,15 +194,15 @@ impl Session {
     }
 
     fn send_transcript(&mut self, pending: PendingTranscript) {
-        let Some(item) = self.conversation.item_mut(&pending.item_id) else {
-            return;
-        };
         // Nothing here understands speech, and says so.
         let text = format!("[speech, {:.1} s]", pending.spoken.as_secs_f64());
-        for content in item.contents_mut() {
-            if let Content::InputAudio { transcript, .. } = content {
-                *transcript = Some(text.clone());
-            }
+        let item_id = &pending.item_id;
+        if self
+            .conversation
+            .edit(item_id, |item| item.set_transcript(&text))
+            .is_none()
+        {
+            return;
         }
         let obfuscation = self.ids.obfuscation();
         self.emit(ServerEvent::TranscriptionDelta {
