@@ -23,7 +23,7 @@ use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -242,25 +242,22 @@ fn router(app: Arc<App>) -> Router {
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([header::LOCATION, header::RETRY_AFTER, REQUEST_ID]);
+    let wrong_method = async |method: Method, uri: Uri| error::method_not_allowed(&method, &uri);
     let api = Router::new()
         .route("/v1/realtime", get(realtime::connect))
         .route("/v1/realtime/calls", post(calls::create))
-        .route(
-            "/v1/realtime/calls/{id}",
-            axum::routing::delete(calls::hang_up),
-        )
+        .route("/v1/realtime/calls/{id}", delete(calls::hang_up))
         .route("/v1/realtime/calls/{id}/hangup", post(calls::hang_up))
+        .method_not_allowed_fallback(wrong_method)
         .layer(cors)
         .layer(DefaultBodyLimit::max(app.config.limits.body.0));
     Router::new()
-        .merge(api)
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .fallback(get(pages::page))
-        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
-            error::method_not_allowed(&method, &uri)
-        })
+        .method_not_allowed_fallback(wrong_method)
+        .merge(api)
+        .fallback(pages::page)
         .layer(middleware::from_fn(identify))
         .with_state(app)
 }

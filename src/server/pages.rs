@@ -56,9 +56,13 @@ pub(crate) async fn page(
     headers: HeaderMap,
 ) -> Response {
     let path = uri.path().trim_start_matches('/');
+    let is_read = matches!(method, Method::GET | Method::HEAD);
     let mut response = match (path, Dist::get(path)) {
-        ("" | INDEX, _) => index(&app, &headers),
-        (_, Some(file)) => asset(path, file),
+        ("" | INDEX, _) if is_read => index(&app, &headers),
+        (_, Some(file)) if is_read => asset(path, file),
+        ("" | INDEX, _) | (_, Some(_)) => {
+            return error::method_not_allowed(&method, &uri).into_response();
+        }
         (_, None) => return error::not_found(&method, &uri).into_response(),
     };
     for (name, value) in SECURITY {

@@ -1,0 +1,14 @@
+//! The relay as its clients meet it: real sockets, the embedded provider, nothing mocked.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
+mod calls;
+mod harness;
+mod http;
+mod process;
+mod shutdown;
+mod websocket;

@@ -1,0 +1,234 @@
+//! WebSocket sessions, from the upgrade to the close.
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::harness::{BEARER, KEY, MODEL, Relay};
+use futures_util::SinkExt;
+
+#[tokio::test]
+async fn whoever_is_turned_away_is_told_why_in_band() {
+    let relay = Relay::start(&[]).await;
+    let model = "?model=gpt-realtime-2.1";
+    let key = ("authorization", BEARER);
+    let beta_protocol = format!("realtime, openai-insecure-api-key.{KEY}, openai-beta.realtime-v1");
+    for (query, headers, code, close) in [
+        (model, vec![], "invalid_api_key", 3000),
+        (
+            model,
+            vec![("authorization", "Bearer wrong-key")],
+            "invalid_api_key",
+            3000,
+        ),
+        ("", vec![key], "missing_model", 4000),
+        ("?model=", vec![key], "missing_model", 4000),
+        ("?call_id=rtc_1", vec![key], "invalid_value", 4000),
+        ("?intent=transcription", vec![key], "invalid_value", 4000),
+        (
+            model,
+            vec![key, ("openai-beta", "realtime=v1")],
+            "beta_api_shape_disabled",
+            4000,
+        ),
+        (
+            model,
+            vec![("sec-websocket-protocol", beta_protocol.as_str())],
+            "beta_api_shape_disabled",
+            4000,
+        ),
+        (
+            "?model=gpt-4o-realtime-preview",
+            vec![key],
+            "invalid_model",
+            4000,
+        ),
+    ] {
+        let mut client = relay.connect_with(query, &headers).await.unwrap();
+        let event = client.event().await;
+        assert_eq!(event["type"], "error", "{event}");
+        assert_eq!(event["error"]["code"], code, "{event}");
+        let reason = format!("invalid_request_error.{code}");
+        assert_eq!(client.close().await, (close, reason));
+    }
+}
+
+#[tokio::test]
+async fn one_of_the_offered_subprotocols_is_selected() {
+    let relay = Relay::start(&[]).await;
+    let key = format!("openai-insecure-api-key.{KEY}");
+    for (offer, selected) in [
+        (format!("realtime, {key}"), Some("realtime")),
+        (format!("realtime, {key}, voxline.v1"), Some("voxline.v1")),
+        (format!("voxline.v1, {key}"), Some("voxline.v1")),
+    ] {
+        let headers = [("sec-websocket-protocol", offer.as_str())];
+        let query = format!("?model={MODEL}");
+        let mut client = relay.connect_with(&query, &headers).await.unwrap();
+        assert_eq!(client.protocol.as_deref(), selected);
+        client.event_of("session.created").await;
+    }
+    let client = relay.connect().await;
+    assert_eq!(client.protocol, None);
+}
+
+#[tokio::test]
+async fn a_conversation_begins_with_session_created_and_answers() {
+    let relay = Relay::start(&[]).await;
+    let mut client = relay.connect().await;
+    let created = client.event().await;
+    assert_eq!(created["type"], "session.created");
+    assert_eq!(created["session"]["model"], MODEL);
+    client.send(json!({"type": "response.create"})).await;
+    let delta = client.event_of("response.output_audio.delta").await;
+    assert!(delta["delta"].is_string());
+    let done = client.event_of("response.done").await;
+    assert_eq!(done["response"]["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_bad_event_is_answered_and_the_session_lives_on() {
+    let relay = Relay::start(&[("limits.event", "16KiB")]).await;
+    let mut client = relay.connect().await;
+    client.event_of("session.created").await;
+    let unknown_field = json!({
+        "type": "session.update",
+        "event_id": "mine",
+        "session": {"type": "realtime", "volume": 11},
+    });
+    for (message, code) in [
+        (Message::binary(vec![0; 8]), "invalid_event"),
+        (Message::text("not json"), "invalid_json"),
+        (
+            Message::text(r#"{"type":"no.such.event"}"#),
+            "invalid_value",
+        ),
+        (
+            Message::text(r#"{"type":"input_audio_buffer.append","audio":"%"}"#),
+            "invalid_value",
+        ),
+        (Message::text("x".repeat(17 << 10)), "invalid_event"),
+        (
+            Message::text(unknown_field.to_string()),
+            "unknown_parameter",
+        ),
+    ] {
+        client.socket.send(message).await.unwrap();
+        let event = client.event_of("error").await;
+        assert_eq!(event["error"]["code"], code, "{event}");
+    }
+    client
+        .send(json!({"type": "input_audio_buffer.clear"}))
+        .await;
+    client.event_of("input_audio_buffer.cleared").await;
+}
+
+#[tokio::test]
+async fn only_clients_of_voxline_v1_hear_of_the_state() {
+    let relay = Relay::start(&[]).await;
+    let offer = format!("voxline.v1, openai-insecure-api-key.{KEY}");
+    let headers = [("sec-websocket-protocol", offer.as_str())];
+    let query = format!("?model={MODEL}");
+    let mut client = relay.connect_with(&query, &headers).await.unwrap();
+    client.event_of("voxline.state").await;
+    client.send(json!({"type": "voxline.ping", "id": 5})).await;
+    assert_eq!(client.event_of("voxline.pong").await["id"], 5);
+
+    let mut client = relay.connect().await;
+    client.send(json!({"type": "response.create"})).await;
+    loop {
+        let event = client.event().await;
+        let kind = event["type"].as_str().unwrap();
+        assert!(!kind.starts_with("voxline."), "{event}");
+        if kind == "response.done" {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_relay_refuses_the_upgrade_until_a_line_is_free() {
+    let relay = Relay::start(&[("limits.sessions", "1")]).await;
+    let mut first = relay.connect().await;
+    first.event_of("session.created").await;
+    let headers = [("authorization", BEARER)];
+    let query = format!("?model={MODEL}");
+    let refusal = relay.connect_with(&query, &headers).await;
+    let Err(Error::Http(response)) = refusal.map(|_| ()) else {
+        panic!("it was let in");
+    };
+    assert_eq!(response.status().as_u16(), 429);
+    assert_eq!(response.headers()["retry-after"], "5");
+    first.socket.close(None).await.unwrap();
+    loop {
+        match relay.connect_with(&query, &headers).await {
+            Ok(mut next) => {
+                next.event_of("session.created").await;
+                break;
+            }
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_not_there_is_told_in_band() {
+    let nowhere = [("openai.base_url", "http://127.0.0.1:9/v1")];
+    for (setting, code, close) in [
+        (nowhere[0], "provider_unreachable", 1013),
+        (
+            ("sim.fault", "unauthorized"),
+            "provider_credential_refused",
+            1011,
+        ),
+    ] {
+        let relay = Relay::start(&[setting]).await;
+        let mut client = relay.connect().await;
+        assert_eq!(client.event().await["error"]["code"], code);
+        assert_eq!(client.close().await.0, close, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_goes_ends_the_session_with_a_cue_to_come_again() {
+    let relay = Relay::start(&[("sim.fault", "drop:200ms")]).await;
+    let mut client = relay.connect().await;
+    client.send(json!({"type": "response.create"})).await;
+    client.event_of("response.output_audio.delta").await;
+    assert_eq!(client.close().await.0, 1013);
+}
+
+#[tokio::test]
+async fn a_session_that_has_lasted_its_time_ends_as_openai_s_do() {
+    let relay = Relay::start(&[("sim.session_length", "1s")]).await;
+    let mut client = relay.connect().await;
+    let event = client.event_of("error").await;
+    assert_eq!(event["error"]["code"], "session_expired");
+    let (code, reason) = client.close().await;
+    assert_eq!(code, 1001);
+    assert_eq!(
+        reason,
+        "Your session hit the maximum duration of 60 minutes."
+    );
+}
+
+#[tokio::test]
+async fn sound_both_ways_is_timed() {
+    let relay = Relay::start(&[]).await;
+    let mut client = relay.connect().await;
+    let silence = json!({"type": "input_audio_buffer.append", "audio": "AAAA".repeat(640)});
+    for _ in 0..10 {
+        client.send(silence.clone()).await;
+    }
+    client
+        .send(json!({"type": "input_audio_buffer.commit"}))
+        .await;
+    client.event_of("input_audio_buffer.committed").await;
+    let metrics = reqwest::get(relay.url("/metrics")).await.unwrap();
+    let page = metrics.text().await.unwrap();
+    let count: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("voxline_hop_seconds_count{hop=\"relay_in\"}"))
+        .collect();
+    assert_eq!(count, ["voxline_hop_seconds_count{hop=\"relay_in\"} 10"]);
+    let _: Value = client.event_of("conversation.item.added").await;
+}
