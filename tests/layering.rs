@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("clock", &[]),
-    ("media", &["core"]),
+    ("media", &[]),
     ("wire", &["core"]),
     ("telemetry", &["core"]),
     ("provider", &["clock", "core", "wire"]),
@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("gateway", &["core", "provider", "wire"]),
     ("client", &["clock", "core", "media", "wire"]),
     ("driver", &["clock", "core"]),
-    ("config", &["client", "core", "provider", "sim"]),
+    ("config", &["sim"]),
     (
         "server",
         &[
