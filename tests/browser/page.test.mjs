@@ -146,7 +146,7 @@ describe('a call without a microphone', () => {
 
 describe('a network without UDP', () => {
   it('gets its call over WebSocket, and is told why', async () => {
-    const flags = ['--force-webrtc-ip-handling-policy=disable_non_proxied_udp'];
+    const flags = ['--webrtc-ip-handling-policy=disable_non_proxied_udp'];
     await withPage({ microphone, flags }, async (page) => {
       await open(page, relay.url);
       await call(page, 'auto');
@@ -156,7 +156,7 @@ describe('a network without UDP', () => {
   });
 
   it('says so when WebRTC was asked for', async () => {
-    const flags = ['--force-webrtc-ip-handling-policy=disable_non_proxied_udp'];
+    const flags = ['--webrtc-ip-handling-policy=disable_non_proxied_udp'];
     await withPage({ microphone, flags }, async (page) => {
       await open(page, relay.url);
       await page.selectOption('#transport', 'webrtc');

@@ -12,9 +12,8 @@ const START_MS = 20_000;
 
 /** Starts the relay with its embedded provider; `variables` are settings from the environment. */
 export async function startRelay(variables = {}) {
-  const { OPENAI_API_KEY: _, ...inherited } = process.env;
   const relay = spawn(BINARY, ['serve', '--listen', '127.0.0.1:0'], {
-    env: { ...inherited, VOXLINE_UDP: '127.0.0.1:0', ...variables },
+    env: { ...unrelated(process.env), VOXLINE_UDP: '127.0.0.1:0', ...variables },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const log = [];
@@ -30,6 +29,12 @@ export async function startRelay(variables = {}) {
       await exited;
     },
   };
+}
+
+/** The environment without what would configure the relay. */
+function unrelated(environment) {
+  const kept = Object.entries(environment).filter(([name]) => !/^(VOXLINE|OPENAI)_/.test(name));
+  return Object.fromEntries(kept);
 }
 
 async function address(relay, exited, log) {

@@ -1,3 +1,4 @@
+import { CallError } from './failure';
 import { meter, type Meter } from './levels';
 import { SAMPLE_RATE } from './pcm';
 import type { Levels } from './transport';
@@ -18,7 +19,7 @@ export class Audio {
     const context = new AudioContext({ sampleRate: SAMPLE_RATE, latencyHint: 'interactive' });
     let capture: Capture | null;
     try {
-      await context.audioWorklet.addModule(workletUrl);
+      await loadWorklet(context);
       await context.resume();
       capture = stream && (await openCapture(context, stream));
     } catch (error) {
@@ -77,6 +78,15 @@ interface Capture {
   readonly meter: Meter;
 }
 
+/** The worklet comes from where the page came from. */
+async function loadWorklet(context: AudioContext): Promise<void> {
+  try {
+    await context.audioWorklet.addModule(workletUrl);
+  } catch {
+    throw new CallError('unreachable', `no answer to ${new URL(workletUrl, location.href).href}`);
+  }
+}
+
 async function openCapture(playback: AudioContext, stream: MediaStream): Promise<Capture> {
   let context = playback;
   let source: MediaStreamAudioSourceNode;
@@ -86,7 +96,7 @@ async function openCapture(playback: AudioContext, stream: MediaStream): Promise
     // Firefox does not bring a microphone to another rate: then it is done in the worklet.
     if (!(error instanceof DOMException && error.name === 'NotSupportedError')) throw error;
     context = new AudioContext();
-    await context.audioWorklet.addModule(workletUrl);
+    await loadWorklet(context);
     source = context.createMediaStreamSource(stream);
   }
   const node = new AudioWorkletNode(context, 'voxline-microphone', { numberOfOutputs: 0 });
