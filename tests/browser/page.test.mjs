@@ -8,7 +8,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { openPage } from './chromium.mjs';
 import { startRelay } from './relay.mjs';
-import { COMMAND, SENTENCE, writeMicrophone } from './speech.mjs';
+import { INTERRUPTION, SENTENCE, writeMicrophone } from './speech.mjs';
 
 /** Sound counts as audible above this (RMS of full scale), and as silence below the other. */
 const AUDIBLE = 0.01;
@@ -22,7 +22,7 @@ let relay;
 
 before(async () => {
   // A sentence, time for an answer to sound, words over it, and time for another answer.
-  writeMicrophone(microphone, [1.5, SENTENCE, 4, COMMAND, 12]);
+  writeMicrophone(microphone, [1.5, SENTENCE, 4, INTERRUPTION, 12]);
   relay = await startRelay();
 });
 
@@ -115,6 +115,14 @@ for (const [transport, name] of [
       assert.deepEqual([...new Set(left.tracks)], ['ended']);
       assert.deepEqual([...new Set(left.peers)], transport === 'webrtc' ? ['closed'] : []);
       assert.equal(await page.isHidden('#alert'), true);
+    });
+
+    it('ends the session at the relay on hanging up', async () => {
+      const count = (words) => relay.log().split(words).length - 1;
+      for (let tries = 0; count('Session opened') !== count('Session closed'); tries++) {
+        assert.ok(tries < 50, relay.log());
+        await page.waitForTimeout(100);
+      }
     });
   });
 }
@@ -316,6 +324,7 @@ async function takeScreenshots(page, transport) {
     page.screenshot({ path: path.join(screenshots, `${name}-${transport}.png`) });
   fs.mkdirSync(screenshots, { recursive: true });
   await page.mouse.move(0, 0);
+  await page.waitForTimeout(300);
   await take('light');
   await page.emulateMedia({ colorScheme: 'dark' });
   await take('dark');

@@ -1,7 +1,7 @@
 // The fake microphone: recorded human speech with silences, as a WAV file for Chromium.
 //
-// The recordings are LibriVox readings and test phrases from Debian's package
-// `pocketsphinx-testdata`: 16-bit, 16 kHz, mono.
+// The recordings are LibriVox readings from Debian's package `pocketsphinx-testdata`: 16-bit,
+// 16 kHz, mono.
 
 import fs from 'node:fs';
 import path from 'node:path';
@@ -12,8 +12,8 @@ const HEADER = 44;
 
 /** "He was not an ill disposed young man." */
 export const SENTENCE = 'librivox/sense_and_sensibility_01_austen_64kb-0880.wav';
-/** "Go forward ten meters." */
-export const COMMAND = 'goforward.raw';
+/** "He might even have been made amiable himself." */
+export const INTERRUPTION = 'librivox/sense_and_sensibility_01_austen_64kb-0930.wav';
 
 /** Writes a WAV file of the parts in order: seconds of silence, or the name of a recording. */
 export function writeMicrophone(file, parts) {
@@ -46,5 +46,5 @@ function speech(name) {
     throw new Error(`${file} is missing: install Debian's package pocketsphinx-testdata`);
   }
   const bytes = fs.readFileSync(file);
-  return name.endsWith('.wav') ? bytes.subarray(bytes.indexOf('data') + 8) : bytes;
+  return bytes.subarray(bytes.indexOf('data') + 8);
 }

@@ -71,6 +71,9 @@ export type Update =
 /** Lines that can still change, at most; the oldest is forgotten. */
 const MAX_OPEN_LINES = 64;
 
+/** What stands for speech that nobody has transcribed, whether this side or the provider says so. */
+const STAND_IN = /^\[speech, [\d.]+ s\]$/;
+
 /** A benign race: the answer was over before the cancellation arrived. */
 const NOTHING_TO_CANCEL = 'response_cancel_not_active';
 
@@ -78,6 +81,8 @@ export class Conversation {
   readonly #open = new Map<string, TranscriptLine>();
   readonly #speechStarts = new Map<string, number>();
   readonly #cut = new Set<string>();
+  /** What a detected speech is longer than what was said. */
+  #padding = 0;
   #response: string | null = null;
   #active = false;
 
@@ -89,6 +94,10 @@ export class Conversation {
   handle(event: ServerEvent): Update[] {
     const itemId = text(event, 'item_id');
     switch (event.type) {
+      case 'session.created':
+      case 'session.updated':
+        this.#padding = padding(event);
+        return [];
       case 'voxline.state': {
         const state = stateOf(event);
         return state ? [{ kind: 'state', state }] : [];
@@ -117,7 +126,8 @@ export class Conversation {
         return this.#hear(itemId, text(event, 'delta'));
       case 'conversation.item.input_audio_transcription.completed': {
         const said = text(event, 'transcript').trim();
-        return said === '' ? [] : this.#person(itemId, said, { placeholder: false, done: true });
+        const placeholder = STAND_IN.test(said);
+        return said === '' ? [] : this.#person(itemId, said, { placeholder, done: true });
       }
       case 'conversation.item.added':
         return this.#typed(record(event, 'item'));
@@ -156,7 +166,7 @@ export class Conversation {
     const line = this.#open.get(itemId);
     if (started === undefined || (line && !line.placeholder)) return [];
     this.#speechStarts.delete(itemId);
-    const seconds = (Math.max(0, endMs - started) / 1000).toFixed(1);
+    const seconds = (Math.max(0, endMs - started - this.#padding) / 1000).toFixed(1);
     return this.#person(itemId, `[speech, ${seconds} s]`, { placeholder: true, done: false });
   }
 
@@ -224,6 +234,13 @@ export class Conversation {
     else remember(this.#open, line.itemId, shown);
     return [{ kind: 'transcript', line: shown }];
   }
+}
+
+/** Detected speech begins some time before the first sound and ends some time after the last. */
+function padding(event: ServerEvent): number {
+  const input = record(record(record(event, 'session'), 'audio'), 'input');
+  const detection = record(input, 'turn_detection');
+  return number(detection, 'prefix_padding_ms') + number(detection, 'silence_duration_ms');
 }
 
 function latency(event: ServerEvent, responseId: string | null): TurnLatency {

@@ -134,7 +134,7 @@ const LINE_TEST: About = {
   text: 'No provider is configured, so you will be talking to voxline’s built-in line test. It is not an AI model and does not understand what you say. It hears when you speak and answers with speech, so that you can try the line itself.',
   reminder: 'This is the built-in line test, not an AI model.',
   tries: [
-    'Say a sentence, then wait: see how soon the first sound of an answer comes.',
+    'Say a sentence, then wait: it plays your voice back, and you see how soon the first sound came.',
     'Talk over the answer: it stops at once, and the relay notes how much you had heard.',
     'Choose WebSocket, and compare.',
   ],

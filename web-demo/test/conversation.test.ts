@@ -37,6 +37,11 @@ describe('Conversation', () => {
 
   it('stands in for speech that nobody transcribes', () => {
     const conversation = new Conversation();
+    const turn_detection = { prefix_padding_ms: 300, silence_duration_ms: 200 };
+    conversation.handle({
+      type: 'session.created',
+      session: { audio: { input: { turn_detection } } },
+    });
     const started = {
       type: 'input_audio_buffer.speech_started',
       item_id: 'u1',
@@ -48,7 +53,7 @@ describe('Conversation', () => {
     const stopped = {
       type: 'input_audio_buffer.speech_stopped',
       item_id: 'u1',
-      audio_end_ms: 3500,
+      audio_end_ms: 4000,
     };
     expect(lines(conversation.handle(stopped))).toMatchObject([
       { itemId: 'u1', text: '[speech, 2.3 s]', placeholder: true },
@@ -66,6 +71,14 @@ describe('Conversation', () => {
     expect(conversation.handle(stopped)).toEqual([]);
     const whole = { type: `${type}.completed`, item_id: 'u1', transcript: ' Go forward. ' };
     expect(lines(conversation.handle(whole))).toMatchObject([{ text: 'Go forward.', done: true }]);
+  });
+
+  it('knows a stand-in when the provider sends one for a transcription', () => {
+    const type = 'conversation.item.input_audio_transcription.completed';
+    const event = { type, item_id: 'u1', transcript: '[speech, 2.4 s]' };
+    expect(lines(new Conversation().handle(event))).toMatchObject([
+      { text: '[speech, 2.4 s]', placeholder: true, done: true },
+    ]);
   });
 
   it('keeps the stand-in when the transcription is empty', () => {
