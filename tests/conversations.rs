@@ -98,6 +98,7 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
                 output: Format::Pcm,
                 interrupts: !flags.contains(&"no-interrupt"),
                 responds: !flags.contains(&"no-respond"),
+                silence: ms(200),
             },
             json,
         )),

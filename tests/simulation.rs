@@ -214,6 +214,7 @@ impl World {
                     output: Format::Pcm,
                     interrupts: true,
                     responds: true,
+                    silence: Duration::from_millis(200),
                 };
                 vec![voice(FromVoice::Session(session, "session".into()))]
             }
@@ -339,7 +340,7 @@ impl World {
     fn words(&mut self, millis: usize) -> [Input; 2] {
         let Answer { response, item, .. } = self.answer.as_ref().expect("an answer is open");
         let label = 1 + (self.items.len() % 200) as u8;
-        let heard = self.items.entry(item.clone()).or_insert(Heard {
+        let heard = self.items.entry(item.clone()).or_insert_with(|| Heard {
             response: response.clone(),
             label,
             received: Duration::ZERO,

@@ -252,7 +252,8 @@ pub enum FromVoice {
     Session(VoiceSession, Json),
     /// `input_audio_buffer.speech_started`, at this position of the input audio.
     SpeechStarted { at: Duration, json: Json },
-    /// `input_audio_buffer.speech_stopped`: the speech ended at this position of the input audio.
+    /// `input_audio_buffer.speech_stopped`, at this position of the input audio, which by OpenAI's
+    /// definition includes [`VoiceSession::silence`].
     SpeechStopped { at: Duration, json: Json },
     /// `response.created`
     ResponseCreated {
@@ -305,6 +306,9 @@ pub struct VoiceSession {
     pub interrupts: bool,
     /// Whether the provider answers when the person has spoken.
     pub responds: bool,
+    /// How long the person is silent before the provider takes it that they have stopped; zero
+    /// where it does not say.
+    pub silence: Duration,
 }
 
 /// How a response ended: `response.status`.

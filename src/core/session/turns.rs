@@ -113,13 +113,19 @@ impl Session {
         self.last_activity = now;
         self.hearing = false;
         self.pass_on(json);
-        let Link::Up(VoiceSession { responds: true, .. }) = self.voice else {
+        let Link::Up(VoiceSession {
+            responds: true,
+            silence,
+            ..
+        }) = self.voice
+        else {
             return;
         };
+        let last_sound = at.saturating_sub(silence);
         self.turn = Turn::Asked {
             silence_wait: self
                 .input
-                .received(at)
+                .received(last_sound)
                 .map(|ended| now.saturating_duration_since(ended))
                 .unwrap_or_default(),
             stopped_at: now,

@@ -1,5 +1,7 @@
 //! The session object, as far as the relay reads and changes it.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use crate::core::audio::Format;
@@ -70,6 +72,7 @@ pub(super) fn voice_session(session: &Value) -> VoiceSession {
         output: format(&session["audio"]["output"]["format"]),
         interrupts: turns.is_object() && turns["interrupt_response"] != Value::Bool(false),
         responds: turns.is_object() && turns["create_response"] != Value::Bool(false),
+        silence: Duration::from_millis(turns["silence_duration_ms"].as_u64().unwrap_or_default()),
     }
 }
 
