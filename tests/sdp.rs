@@ -10,7 +10,7 @@ use voxline::core::port::FaultKind;
 
 use crate::support::call::endpoint;
 
-/// What Chromium 142 offers for a microphone and a data channel.
+/// What Chromium 156 offers for a microphone and a data channel.
 const CHROMIUM: &str = include_str!("support/chromium.sdp");
 
 #[tokio::test]
