@@ -1,5 +1,7 @@
 //! The embedded provider behaves as OpenAI's Realtime API does, on a real socket.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 mod admission;
 mod errors;
 mod interruption;

@@ -1,7 +1,5 @@
 //! Starts the embedded provider on a free port and talks to it as a client would.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
-
 use std::io::Cursor;
 use std::net::SocketAddr;
 use std::time::Duration;
