@@ -320,11 +320,13 @@ function loudest(sound, from, to) {
 }
 
 async function takeScreenshots(page, transport) {
-  const take = (name) =>
-    page.screenshot({ path: path.join(screenshots, `${name}-${transport}.png`) });
   fs.mkdirSync(screenshots, { recursive: true });
   await page.mouse.move(0, 0);
-  await page.waitForTimeout(300);
+  await page.click('.latency summary');
+  const take = async (name) => {
+    await page.waitForTimeout(300); // until colors have faded over
+    await page.screenshot({ path: path.join(screenshots, `${name}-${transport}.png`) });
+  };
   await take('light');
   await page.emulateMedia({ colorScheme: 'dark' });
   await take('dark');

@@ -202,6 +202,8 @@ export class Hub implements Listener {
       switch (update.kind) {
         case 'state':
           this.#told = update.state;
+          // What still sounds is being cut.
+          if (update.state === 'cancelling') this.#sounding = false;
           this.#show();
           break;
         case 'transcript':

@@ -62,6 +62,15 @@ describe('Call', () => {
     expect(call.state).toBe('listening');
   });
 
+  it('does not go back to speaking while what sounds is being cut', () => {
+    const { call, hub } = newCall();
+    hub.event({ type: 'voxline.state', state: 'speaking' });
+    hub.sounding(true);
+    hub.event({ type: 'voxline.state', state: 'cancelling' });
+    hub.event({ type: 'voxline.state', state: 'listening' });
+    expect(call.state).toBe('listening');
+  });
+
   it('is recovering while the connection is being looked for', () => {
     const { call, hub } = newCall();
     hub.event({ type: 'voxline.state', state: 'thinking' });
