@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -14,6 +14,8 @@ use voxline::server::{self, Server};
 
 /// What a start that fails for its configuration ends with; any other failure ends with 1.
 const BAD_CONFIGURATION: u8 = 2;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,11 +35,6 @@ Environment:
   VOXLINE_LISTEN, VOXLINE_UDP, VOXLINE_PUBLIC_ADDR, VOXLINE_OPENAI_BASE_URL, ...
                            every setting has a variable: `voxline config` lists them";
 
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is where the program speaks to the person who started it"
-)]
 fn main() -> ExitCode {
     let matches = command().get_matches();
     let done = match matches.subcommand() {
@@ -51,14 +48,19 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(text) => {
-            print!("{text}");
+            say(&text);
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            eprintln!("voxline: {}", failure.message);
+            let _ = writeln!(io::stderr(), "voxline: {}", failure.message);
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Prints for the person who started the program, who may have stopped reading.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// Why the program ends before its time.
@@ -111,7 +113,7 @@ fn command() -> Command {
         .value_parser(clap::value_parser!(SocketAddr))
         .help("Where to serve the Realtime API; port 0 takes any free port.");
     Command::new("voxline")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(VERSION)
         .about("A realtime voice relay that keeps the conversation going")
         .after_help(EXAMPLES)
         .args_conflicts_with_subcommands(true)
@@ -183,16 +185,12 @@ fn serve(matches: &ArgMatches) -> Result<(), Failure> {
     server::start_log(&config.log);
     Runtime::new()?.block_on(async {
         let server = Server::bind(config).await?;
-        welcome(&server);
+        say(&welcome(&server));
         until_stopped(|stop| server.run(stop)).await?;
         Ok(())
     })
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "this is where the program speaks to the person who started it"
-)]
 fn sim(matches: &ArgMatches) -> Result<(), Failure> {
     let config = Config::load(&sources(matches))?;
     server::start_log(&config.log);
@@ -201,11 +199,10 @@ fn sim(matches: &ArgMatches) -> Result<(), Failure> {
         .expect("the flag has a default");
     Runtime::new()?.block_on(async {
         let sim = server::bind_sim(listen, &config)?;
-        println!("voxline {} sim", env!("CARGO_PKG_VERSION"));
-        println!(
-            "  API       http://{}/v1/realtime, for any key",
-            sim.local_addr()?
-        );
+        let address = sim.local_addr()?;
+        say(&format!(
+            "voxline {VERSION} sim\n  API       http://{address}/v1/realtime, for any key\n"
+        ));
         until_stopped(|stop| async {
             if let Err(error) = sim.run(stop).await {
                 tracing::error!(%error, "The embedded provider is gone");
@@ -216,33 +213,32 @@ fn sim(matches: &ArgMatches) -> Result<(), Failure> {
     })
 }
 
-/// Says where the relay is and how to use it. The first address is that of the page.
-#[expect(
-    clippy::print_stdout,
-    reason = "this is where the program speaks to the person who started it"
-)]
-fn welcome(server: &Server) {
+/// Tells where the relay is and how to use it. The first address is that of the page.
+fn welcome(server: &Server) -> String {
     let address = server.local_addr();
     let config = server.config();
-    println!("voxline {}", env!("CARGO_PKG_VERSION"));
-    println!("  page      http://{address}/");
-    println!("  API       http://{address}/v1/realtime (WebSocket), /v1/realtime/calls (WebRTC)");
+    let mut text = format!(
+        "voxline {VERSION}\n  \
+           page      http://{address}/\n  \
+           API       http://{address}/v1/realtime (WebSocket), /v1/realtime/calls (WebRTC)\n"
+    );
     for address in server.media_addrs() {
-        println!("  media     udp {address}");
+        text += &format!("  media     udp {address}\n");
     }
-    match &config.provider {
-        Provider::Embedded => println!(
-            "  provider  embedded: a line-test agent inside the relay (OPENAI_API_KEY=sk-... for OpenAI)"
-        ),
-        Provider::OpenAi { base_url, .. } => println!("  provider  {}", base_url.as_str()),
-    }
-    match config.keys.development() {
-        Some(key) => println!(
-            "  key       {} (for this run; VOXLINE_API_KEY sets a lasting one)",
+    text += &match &config.provider {
+        Provider::Embedded => "  provider  embedded: a line-test agent inside the relay \
+                               (OPENAI_API_KEY=sk-... for OpenAI)\n"
+            .to_owned(),
+        Provider::OpenAi { base_url, .. } => format!("  provider  {}\n", base_url.as_str()),
+    };
+    text += &match config.keys.development() {
+        Some(key) => format!(
+            "  key       {} (for this run; VOXLINE_API_KEY sets a lasting one)\n",
             key.expose()
         ),
-        None => println!("  key       as configured"),
-    }
+        None => "  key       as configured\n".to_owned(),
+    };
+    text
 }
 
 /// Runs until SIGTERM or Ctrl-C asks for an end, and on the second one ends at once.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::multipart::{Multipart, MultipartError};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{self, HeaderMap, HeaderName};
@@ -37,9 +38,10 @@ pub(crate) struct Wanted {
 pub(crate) async fn create(
     _: Authorized,
     State(app): State<Arc<App>>,
-    Query(wanted): Query<Wanted>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
+    let Query(wanted) = wanted.map_err(|error| malformed("query", &error.body_text()))?;
     let slot = app.sessions.admit()?;
     let limits = &app.config.limits;
     let form = timeout(limits.request_time, read(request, limits))
@@ -64,8 +66,9 @@ pub(crate) async fn create(
 pub(crate) async fn hang_up(
     _: Authorized,
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
+    let Path(id) = id.map_err(|error| malformed("path", &error.body_text()))?;
     if app.sessions.hang_up(&SessionId::from(id.as_str())) {
         return Ok(StatusCode::OK);
     }
@@ -115,12 +118,12 @@ async fn raw(body: Body, limit: usize) -> Result<String, ApiError> {
 async fn multipart(request: Request, limits: &Limits) -> Result<Form, ApiError> {
     let mut parts = Multipart::from_request(request, &())
         .await
-        .map_err(|error| malformed(&error.body_text()))?;
+        .map_err(|error| malformed("body", &error.body_text()))?;
     let refuse = |error: MultipartError| {
         if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
             too_large("The body", limits.body.0)
         } else {
-            malformed(&error.body_text())
+            malformed("body", &error.body_text())
         }
     };
     let mut form = Form::default();
@@ -198,7 +201,7 @@ fn model(session: Option<&Value>, query: Option<String>) -> Result<Option<String
 }
 
 fn text(name: &str, bytes: Vec<u8>) -> Result<String, ApiError> {
-    String::from_utf8(bytes).map_err(|_| malformed(&format!("`{name}` is not UTF-8 text")))
+    String::from_utf8(bytes).map_err(|_| malformed("body", &format!("`{name}` is not UTF-8 text")))
 }
 
 fn is_over_limit(error: &axum::Error) -> bool {
@@ -217,16 +220,13 @@ fn missing(part: &'static str, what: &str) -> ApiError {
     ApiError::bad_request(Fault::invalid("missing_required_parameter", message).at(part))
 }
 
-fn malformed(why: &str) -> ApiError {
-    let why = why.trim_end_matches('.');
-    ApiError::bad_request(Fault::invalid(
-        "invalid_body",
-        format!("The body cannot be read: {why}."),
-    ))
+fn malformed(what: &str, why: &str) -> ApiError {
+    let message = format!("The {what} cannot be read: {}.", why.trim_end_matches('.'));
+    ApiError::bad_request(Fault::invalid("invalid_request", message))
 }
 
 fn broken_off() -> ApiError {
-    malformed("it broke off")
+    malformed("body", "it broke off")
 }
 
 fn too_large(what: &str, limit: usize) -> ApiError {

@@ -65,7 +65,11 @@ pub(crate) async fn connect(
         Err(refusal) => {
             let Refusal { fault, code } = *refusal;
             let Ok(turn) = Arc::clone(&app.refusals).try_acquire_owned() else {
-                return Err(ApiError::bad_request(fault));
+                let status = match code {
+                    UNAUTHORIZED => StatusCode::UNAUTHORIZED,
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                return Err(ApiError::new(status, fault));
             };
             return Ok(upgrade.on_upgrade(async move |socket| {
                 leg(socket).refuse(fault, code).await;

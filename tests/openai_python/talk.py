@@ -244,6 +244,7 @@ async def start(binary, key):
         "serve",
         "--listen=127.0.0.1:0",
         "--provider=embedded",
+        "--log-filter=warn",
         env=environment | {"VOXLINE_API_KEY": key},
         stdout=asyncio.subprocess.PIPE,
     )

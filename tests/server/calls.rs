@@ -139,7 +139,23 @@ async fn what_is_wrong_with_a_request_is_named() {
                 .header("content-type", "multipart/form-data; boundary=x")
                 .body("--x\r\nbroken"),
             400,
-            "invalid_body",
+            "invalid_request",
+            None,
+        ),
+        (
+            Client::new()
+                .post(relay.url("/v1/realtime/calls?model=a&model=b"))
+                .bearer_auth(KEY),
+            400,
+            "invalid_request",
+            None,
+        ),
+        (
+            Client::new()
+                .delete(relay.url("/v1/realtime/calls/%ff"))
+                .bearer_auth(KEY),
+            400,
+            "invalid_request",
             None,
         ),
         (session(json!([])), 400, "invalid_type", Some("session")),

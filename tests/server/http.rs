@@ -1,6 +1,7 @@
 //! Plain HTTP: health, pages, and how requests fail.
 
 use std::path::Path;
+use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
@@ -132,6 +133,22 @@ async fn a_head_that_does_not_come_ends_the_connection() {
     let mut rest = Vec::new();
     let end = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
     end.expect("the connection ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_over_the_limit_waits_for_its_turn() {
+    let relay = Relay::start(&[("limits.connections", "1")]).await;
+    let first = TcpStream::connect(relay.address).await.unwrap();
+    let mut second = TcpStream::connect(relay.address).await.unwrap();
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    second.write_all(request).await.unwrap();
+    let mut answer = [0; 12];
+    let early = timeout(Duration::from_millis(200), second.read_exact(&mut answer)).await;
+    assert!(early.is_err(), "it was served beside the first");
+    drop(first);
+    let read = timeout(PATIENCE, second.read_exact(&mut answer)).await;
+    read.expect("its turn comes").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
 #[tokio::test]

@@ -53,6 +53,23 @@ async fn whoever_is_turned_away_is_told_why_in_band() {
 }
 
 #[tokio::test]
+async fn a_crowd_without_a_key_is_turned_away_before_the_upgrade() {
+    let relay = Relay::start(&[]).await;
+    let mut crowd = Vec::new();
+    let response = loop {
+        // Nobody of the crowd reads, so all of them are still being told.
+        match relay.connect_with("?model=x", &[]).await {
+            Ok(client) => crowd.push(client),
+            Err(Error::Http(response)) => break response,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!(response.status().as_u16(), 401);
+    assert!(crowd.len() >= 64, "{}", crowd.len());
+    relay.connect().await.event_of("session.created").await;
+}
+
+#[tokio::test]
 async fn one_of_the_offered_subprotocols_is_selected() {
     let relay = Relay::start(&[]).await;
     let key = format!("openai-insecure-api-key.{KEY}");
