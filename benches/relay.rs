@@ -132,18 +132,30 @@ impl Relay {
     fn start() -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_voxline"))
             .args(["serve", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0"])
-            .args(["--provider", "embedded", "--sim-agent", "scripted"])
+            .args([
+                "--provider",
+                "embedded",
+                "--sim-agent",
+                "tone",
+                "--log-filter",
+                "error",
+            ])
             .env("VOXLINE_API_KEY", KEY)
             .env_remove("OPENAI_API_KEY")
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let url = lines
             .map_while(Result::ok)
-            .find_map(|line| Some(line[line.find("http://")?..].trim().to_owned()))
-            .unwrap();
+            .find_map(|line| {
+                Some(
+                    line[line.find("http://")?..]
+                        .trim_end_matches('/')
+                        .to_owned(),
+                )
+            })
+            .expect("the relay says on standard error why it does not start");
 
         Self { process, url }
     }
