@@ -106,10 +106,7 @@ pub(crate) async fn run(socket: WebSocket, mut session: Session, cancel: Cancell
 /// Tells a client that it may not come in.
 pub(crate) async fn refuse(socket: WebSocket, refusal: Refusal, seed: u64) -> End {
     let mut link = Link::new(socket);
-    let error = ErrorBody {
-        error: refusal.error,
-        event_id: None,
-    };
+    let error = ErrorBody::new(refusal.error, None);
     let envelope = Envelope {
         event_id: Ids::new(seed).next("event"),
         event: ServerEvent::Error { error },

@@ -170,6 +170,14 @@ async fn frames_that_are_no_events_are_told_so() {
         assert_eq!(error["error"]["code"], code);
         assert_eq!(error["error"]["event_id"], Value::Null);
     }
+    let long = format!(
+        r#"{{"type": "response.cancel", "{}": 1}}"#,
+        "x".repeat(1 << 20)
+    );
+    client.send_frame(Message::text(long)).await;
+    let error = client.expect("error").await;
+    assert_eq!(error["error"]["code"], "unknown_parameter");
+    assert!(error.to_string().len() < 5_000, "it is not sent back whole");
     let deep = "[".repeat(100_000);
     client.send_frame(Message::text(deep)).await;
     assert_eq!(

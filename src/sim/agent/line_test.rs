@@ -387,7 +387,14 @@ mod tests {
     fn spoken(item_id: &str, ms: u64) -> Prompt<'_> {
         let lasted = Duration::from_millis(ms);
         let sound = Arc::new(Clip::sound(vec![8_000; samples(lasted)]));
-        prompt(item_id, Occasion::Spoken(Heard { sound, lasted }))
+        prompt(
+            item_id,
+            Occasion::Spoken(Heard {
+                sound,
+                lasted,
+                ended: crate::clock::now(),
+            }),
+        )
     }
 
     fn prompt(item_id: &str, occasion: Occasion) -> Prompt<'_> {

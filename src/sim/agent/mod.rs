@@ -4,7 +4,7 @@ mod line_test;
 mod script;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::sim::agent::line_test::LineTest;
 use crate::sim::settings::AgentKind;
@@ -50,6 +50,8 @@ pub(crate) struct Heard {
     pub(crate) sound: Arc<Clip>,
     /// How much of it was speech.
     pub(crate) lasted: Duration,
+    /// When its last sound came.
+    pub(crate) ended: Instant,
 }
 
 impl Cast {
@@ -65,6 +67,16 @@ impl Cast {
         match self {
             Self::LineTest(voice) => Agent::LineTest(LineTest::new(Arc::clone(voice))),
             Self::Scripted(speech) => Agent::Scripted(speech.clone()),
+        }
+    }
+}
+
+impl Occasion {
+    /// Returns when the person's last sound came.
+    pub(crate) fn ended(&self) -> Option<Instant> {
+        match self {
+            Self::Spoken(heard) => Some(heard.ended),
+            Self::Typed | Self::Silence | Self::Asked => None,
         }
     }
 }

@@ -28,6 +28,14 @@ impl ApiError {
         self
     }
 
+    /// Keeps a client's long names from coming back to it whole.
+    pub(crate) fn bounded(mut self) -> Self {
+        const LONGEST: usize = 1_024;
+        self.message = shortened(self.message, LONGEST);
+        self.param = self.param.map(|param| shortened(param, LONGEST));
+        self
+    }
+
     pub(crate) fn without_code(mut self) -> Self {
         self.code = None;
         self
@@ -67,20 +75,19 @@ impl ApiError {
     pub(crate) fn unsupported(param: &str, got: &str, supported: &[&str]) -> Self {
         let message = format!(
             "Invalid value: '{}'. Supported values are: {}.",
-            shortened(got),
+            shortened(got.to_owned(), 64),
             listed(supported)
         );
         Self::invalid_value(param, message)
     }
 }
 
-/// Keeps a client's long value from coming back to it whole.
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 64;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
+fn shortened(mut text: String, longest: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(longest) {
+        text.truncate(end);
+        text.push_str("...");
     }
+    text
 }
 
 /// `'a', 'b', and 'c'`
@@ -109,8 +116,11 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_not_sent_back_whole() {
-        let error = ApiError::unsupported("type", &"ä".repeat(10_000), &["a"]);
+    fn what_is_long_is_not_sent_back_whole() {
+        let long = "ä".repeat(10_000);
+        let error = ApiError::unsupported("type", &long, &["a"]);
         assert!(error.message.len() < 300);
+        let error = ApiError::unknown(&long).bounded();
+        assert!(error.message.len() < 3_000 && error.param.unwrap().len() < 3_000);
     }
 }

@@ -267,9 +267,16 @@ pub(crate) struct RateLimit {
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorBody {
     #[serde(flatten)]
-    pub(crate) error: ApiError,
+    error: ApiError,
     /// The client's event that caused it.
-    pub(crate) event_id: Option<String>,
+    event_id: Option<String>,
+}
+
+impl ErrorBody {
+    pub(crate) fn new(error: ApiError, event_id: Option<String>) -> Self {
+        let error = error.bounded();
+        Self { error, event_id }
+    }
 }
 
 impl Envelope {

@@ -46,8 +46,7 @@ pub(crate) struct Session {
     agent: Agent,
     /// What there is to answer, since the last answer.
     occasion: Option<Occasion>,
-    /// When the person's last sound came, until it is answered.
-    speech_ended: Option<Instant>,
+    /// From the person's last sound to the first sound of the last answer.
     answered_in: Option<Duration>,
     /// Tokens of text and audio that the last response read, which are cached by now.
     cached: (u64, u64),
@@ -99,7 +98,6 @@ impl Session {
             conversation: Conversation::default(),
             responses: Vec::new(),
             occasion: None,
-            speech_ended: None,
             answered_in: None,
             cached: (0, 0),
             transcripts: VecDeque::new(),
@@ -263,9 +261,8 @@ impl Session {
     }
 
     fn emit_error(&mut self, error: ApiError, event_id: Option<String>) {
-        self.emit(ServerEvent::Error {
-            error: ErrorBody { error, event_id },
-        });
+        let error = ErrorBody::new(error, event_id);
+        self.emit(ServerEvent::Error { error });
     }
 
     fn emit(&mut self, event: ServerEvent) {
@@ -358,6 +355,17 @@ mod tests {
         let (_, retrieved) = driven.first("conversation.item.retrieved");
         let transcript = &retrieved["item"]["content"][0]["transcript"];
         assert_eq!(transcript, "[speech, 2.3 s]");
+    }
+
+    #[test]
+    fn it_says_nothing_ever_on_command() {
+        let mut driven = Driven::new(Settings {
+            fault: Some(Fault::Mute),
+            ..scripted(1_000)
+        });
+        driven.say(json!({"type": "response.create"}));
+        driven.run_for(Duration::from_secs(60));
+        assert!(driven.log.is_empty());
     }
 
     #[test]

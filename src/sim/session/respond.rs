@@ -105,15 +105,18 @@ impl Session {
         let input = self.input_tokens(&params)?;
         let (id, item_id) = (self.ids.next("resp"), self.ids.next("item"));
         let wall = self.wall(now);
-        let speech = if in_conversation {
-            self.agent.answer(Prompt {
+        let (speech, answers) = if in_conversation {
+            let occasion = self.occasion.take().unwrap_or(Occasion::Asked);
+            let answers = occasion.ended();
+            let prompt = Prompt {
                 item_id: &item_id,
-                occasion: self.occasion.take().unwrap_or(Occasion::Asked),
+                occasion,
                 answered_in: self.answered_in.take(),
                 wall,
-            })
+            };
+            (self.agent.answer(prompt), answers)
         } else {
-            self.agent.aside()
+            (self.agent.aside(), None)
         };
         let response = Response {
             id,
@@ -121,6 +124,7 @@ impl Session {
             params,
             speech,
             input,
+            answers,
             stage: Stage::Thinking {
                 until: now + self.settings.first_audio,
             },
@@ -182,7 +186,7 @@ impl Session {
         response.open(now);
         let item = response.item(Status::InProgress);
         let (at, part) = (response.part_id(), response.part(String::new()));
-        let in_conversation = response.is_in_conversation();
+        let (answers, in_conversation) = (response.answers, response.is_in_conversation());
         let shown = item.to_json(Sound::Omitted);
         self.emit(ServerEvent::OutputItemAdded {
             response_id: at.response_id.clone(),
@@ -198,7 +202,7 @@ impl Session {
                 item: shown,
                 previous_item_id,
             });
-            if let Some(ended) = self.speech_ended.take() {
+            if let Some(ended) = answers {
                 self.answered_in = Some(now.saturating_duration_since(ended));
             }
         }

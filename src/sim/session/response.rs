@@ -18,6 +18,8 @@ pub(crate) struct Response {
     pub(crate) params: ResponseParams,
     pub(crate) speech: Speech,
     pub(crate) input: InputTokens,
+    /// When the person's last sound came, if this answers it.
+    pub(crate) answers: Option<Instant>,
     pub(crate) stage: Stage,
 }
 

@@ -34,6 +34,15 @@ impl PendingTranscript {
     }
 }
 
+/// What becomes an item.
+struct Said {
+    pcm: Vec<i16>,
+    /// How much of it was speech.
+    lasted: Duration,
+    /// When the last sound came.
+    ended: Instant,
+}
+
 /// Waits for a person who says nothing.
 pub(crate) struct IdleWatch {
     due: Instant,
@@ -74,7 +83,12 @@ impl Session {
             None => self.ids.next("item"),
         };
         let pcm = self.input.take_all();
-        self.commit(item_id, pcm, buffered, now);
+        let said = Said {
+            pcm,
+            lasted: buffered,
+            ended: now,
+        };
+        self.commit(item_id, said, now);
         Ok(())
     }
 
@@ -111,8 +125,12 @@ impl Session {
             audio_end_ms: millis(end),
             item_id: item_id.clone(),
         });
-        let pcm = self.input.take(watch.since..end);
-        self.commit(item_id, pcm, Duration::ZERO, now);
+        let said = Said {
+            pcm: self.input.take(watch.since..end),
+            lasted: Duration::ZERO,
+            ended: now,
+        };
+        self.commit(item_id, said, now);
         self.occasion = Some(Occasion::Silence);
         self.answer(ResponseParams::of(&self.config), now);
     }
@@ -149,15 +167,20 @@ impl Session {
         let spoken = duration(end.saturating_sub(turn.start))
             .saturating_sub(around.prefix_padding + around.silence);
         let pcm = self.input.take(turn.start..end);
-        self.commit(turn.item_id, pcm, spoken, now);
-        self.speech_ended = now.checked_sub(around.silence);
+        let said = Said {
+            pcm,
+            lasted: spoken,
+            ended: now.checked_sub(around.silence).unwrap_or(now),
+        };
+        self.commit(turn.item_id, said, now);
         if detection.creates_response() {
             self.answer(ResponseParams::of(&self.config), now);
         }
     }
 
     /// Makes an item of what was said.
-    fn commit(&mut self, mut item_id: String, pcm: Vec<i16>, spoken: Duration, now: Instant) {
+    fn commit(&mut self, mut item_id: String, said: Said, now: Instant) {
+        let Said { pcm, lasted, ended } = said;
         if self.conversation.item(&item_id).is_some() {
             // The id was announced, and the client has created an item with it.
             item_id = self.ids.next("item");
@@ -186,11 +209,14 @@ impl Session {
             self.transcripts.push_back(PendingTranscript {
                 due: now + TRANSCRIPTION,
                 item_id,
-                spoken,
+                spoken: lasted,
             });
         }
-        let lasted = spoken;
-        self.occasion = Some(Occasion::Spoken(Heard { sound, lasted }));
+        self.occasion = Some(Occasion::Spoken(Heard {
+            sound,
+            lasted,
+            ended,
+        }));
     }
 
     fn send_transcript(&mut self, pending: PendingTranscript) {
