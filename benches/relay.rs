@@ -87,7 +87,10 @@ async fn talk(url: &str, calls: usize) {
                 tick.tick().await;
                 // The callers do not all speak at once.
                 let place = (sent + index * 37) % turn;
-                let payload = packets.get(place).cloned().unwrap_or(SILENCE.to_vec());
+                let payload = packets
+                    .get(place)
+                    .cloned()
+                    .unwrap_or_else(|| SILENCE.to_vec());
                 peer.speak(payload, sent as u32 * 960).await;
                 while peer.messages.try_recv().is_ok() {}
                 while peer.sound.try_recv().is_ok() {}

@@ -9,7 +9,13 @@ const MODEL = 'gpt-realtime-2.1';
 const SESSION = {
   instructions:
     'You are on the phone with someone who is trying out a voice line. Be warm and brief: one to three sentences, unless you are asked for more.',
-  audio: { input: { transcription: { model: 'gpt-transcribe' } } },
+  audio: {
+    input: {
+      transcription: { model: 'gpt-transcribe' },
+      // People pause at commas; half a second is OpenAI's documented default.
+      turn_detection: { type: 'server_vad', silence_duration_ms: 500 },
+    },
+  },
 };
 
 type Live =
