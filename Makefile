@@ -7,6 +7,9 @@
 CARGO ?= cargo
 NPM := npm --no-fund --no-audit --no-update-notifier
 STAGE := tests/stage
+# Builds target/debug/voxline as the Rust tests do: another choice of targets would be another
+# choice of features, and build most crates again.
+RELAY := $(CARGO) test --locked --no-run --quiet
 VENV := target/openai_python
 WEB_SOURCES := $(shell find web-demo -type f -not -path '*/node_modules/*' -not -path '*/dist/*')
 
@@ -43,12 +46,12 @@ web-test: ## Check and test the web page's code, and build the page
 
 browser: web ## Talk to the relay in a real browser
 	@$(STAGE) "Browser packages" $(MAKE) --no-print-directory tests/browser/node_modules/.package-lock.json
-	@$(STAGE) "Relay" $(CARGO) build --locked
+	@$(STAGE) "Relay" $(RELAY)
 	@$(STAGE) "Browser test" $(NPM) --prefix tests/browser test
 
 openai-python: ## Talk to the relay with OpenAI's own Python client
 	@$(STAGE) "Python packages" $(MAKE) --no-print-directory $(VENV)/installed
-	@$(STAGE) "Relay" $(CARGO) build --locked
+	@$(STAGE) "Relay" $(RELAY)
 	@$(STAGE) "openai-python" $(VENV)/bin/python tests/openai_python/talk.py target/debug/voxline
 
 bench: ## Measure the latency that the relay adds
@@ -66,6 +69,7 @@ web-demo/dist/index.html: web-demo/node_modules/.package-lock.json $(WEB_SOURCES
 	@touch $@
 
 %/node_modules/.package-lock.json: %/package-lock.json
+	@command -v npm >/dev/null || { echo "Missing: Node.js 20 or later, with npm." >&2; exit 1; }
 	$(NPM) --prefix $* ci
 	@touch $@
 
