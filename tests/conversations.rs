@@ -85,6 +85,10 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
         ["client", "response.create"] => {
             Input::Client(FromClient::Event(ClientEvent::CreateResponse, json))
         }
+        ["client", "response.cancel"] => {
+            Input::Client(FromClient::Event(ClientEvent::CancelResponse, json))
+        }
+        ["client", "event", ..] => Input::Client(FromClient::Event(ClientEvent::Other, json)),
         ["client", "clear"] => Input::Client(FromClient::ClearOutput),
         ["client", "hangup"] => Input::Client(FromClient::Hangup),
         ["client", "gone"] => Input::Lost(Neighbor::Client, Loss::Gone),
@@ -112,6 +116,11 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
             in_conversation: true,
             json,
         }),
+        ["created", response, "out-of-band"] => Input::Voice(FromVoice::ResponseCreated {
+            response: (*response).into(),
+            in_conversation: false,
+            json,
+        }),
         ["audio", response, item, millis] => Input::Voice(FromVoice::Audio {
             response: (*response).into(),
             item: (*item).into(),
@@ -137,6 +146,11 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
                 "incomplete" => ResponseOutcome::Incomplete,
                 _ => panic!("not an outcome: {outcome}"),
             },
+            json,
+        }),
+        ["error", code] => Input::Voice(FromVoice::Error {
+            code: (*code).to_owned(),
+            answers_relay: false,
             json,
         }),
         ["link", "lost"] => Input::Voice(FromVoice::Down(LinkEnd::Lost)),
