@@ -33,9 +33,7 @@ impl Session {
                 self.pass_on(json);
                 if in_conversation && !self.over.contains(&response) {
                     self.open.insert(response);
-                    if let Phase::Listening | Phase::Cancelling { .. } = self.phase {
-                        self.think(now);
-                    }
+                    self.on_begun(now);
                 }
             }
             FromVoice::Audio {
@@ -263,6 +261,17 @@ impl Session {
         for response in self.open.iter().cloned().collect::<Vec<_>>() {
             self.speaker.finish(&response);
             self.cancel(response);
+        }
+    }
+
+    /// The provider begins an answer, perhaps while an earlier one still sounds.
+    fn on_begun(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Listening | Phase::Cancelling { .. } | Phase::Recovering { .. } => {
+                self.think(now);
+            }
+            Phase::Speaking { .. } => self.on_progress(now),
+            Phase::Idle | Phase::Thinking { .. } | Phase::Closed => {}
         }
     }
 
