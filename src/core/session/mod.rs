@@ -118,6 +118,8 @@ pub struct Session {
     turns: u64,
     /// Responses that the provider is working on.
     open: Recent,
+    /// Responses that were cut, and that the provider has not confirmed to be over.
+    cut: Recent,
     /// Responses that are done or were cut: what still arrives of them is dropped.
     over: Recent,
     last_activity: Instant,
@@ -182,6 +184,7 @@ impl Session {
             turn: Turn::None,
             turns: 0,
             open: Recent::default(),
+            cut: Recent::default(),
             over: Recent::default(),
             last_activity: now,
             drain_until: None,
@@ -214,7 +217,7 @@ impl Session {
                 self.on_stall(now);
             }
             Phase::Cancelling { until } | Phase::Recovering { until } if until <= now => {
-                self.give_up_on_cut();
+                self.cut = Recent::default();
                 self.enter(Phase::Listening);
             }
             Phase::Idle

@@ -1,6 +1,6 @@
 //! The last few responses of a kind.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
 
 use crate::core::ids::ResponseId;
 
@@ -33,15 +33,16 @@ impl Recent {
         self.0.retain(|kept| kept != response);
     }
 
-    pub(super) fn retain(&mut self, keep: impl FnMut(&ResponseId) -> bool) {
-        self.0.retain(keep);
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &ResponseId> {
-        self.0.iter()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl IntoIterator for Recent {
+    type Item = ResponseId;
+    type IntoIter = vec_deque::IntoIter<ResponseId>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }

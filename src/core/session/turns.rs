@@ -9,6 +9,7 @@ use crate::core::port::{
     CloseReason, Fault, FromVoice, Json, LinkEnd, Notice, Output, ResponseOutcome, ToClient,
     ToVoice, TurnLatency, VoiceSession,
 };
+use crate::core::session::recent::Recent;
 use crate::core::session::speaker::Carried;
 use crate::core::session::{Link, Phase, Session, Turn};
 
@@ -138,8 +139,9 @@ impl Session {
 
     /// The person speaks over an answer, and the provider stops by itself.
     fn interrupt(&mut self, now: Instant) {
-        for response in self.open.iter() {
+        for response in self.take_open() {
             self.over.insert(response.clone());
+            self.cut.insert(response);
         }
         self.cut_speaker(now);
         self.expect_cancellation(now);
@@ -150,7 +152,7 @@ impl Session {
         if self.speaker.is_silent() {
             return;
         }
-        for response in self.open.iter().cloned().collect::<Vec<_>>() {
+        for response in self.take_open() {
             self.cancel(response);
         }
         self.cut_speaker(now);
@@ -171,8 +173,14 @@ impl Session {
     /// Ends a response that the provider is working on, once.
     fn cancel(&mut self, response: ResponseId) {
         if self.over.insert(response.clone()) {
+            self.open.remove(&response);
+            self.cut.insert(response.clone());
             self.say(ToVoice::Cancel(response));
         }
+    }
+
+    fn take_open(&mut self) -> Recent {
+        std::mem::take(&mut self.open)
     }
 
     /// Silences the device and tells the provider what was heard.
@@ -220,6 +228,7 @@ impl Session {
 
     fn on_response_done(&mut self, response: &ResponseId, outcome: ResponseOutcome, now: Instant) {
         self.open.remove(response);
+        self.cut.remove(response);
         let was_cut = !self.over.insert(response.clone());
         self.speaker.finish(response);
         match self.phase {
@@ -231,7 +240,7 @@ impl Session {
                 }
                 self.enter(Phase::Listening);
             }
-            Phase::Recovering { .. } if self.open.is_empty() => self.enter(Phase::Listening),
+            Phase::Recovering { .. } if self.cut.is_empty() => self.enter(Phase::Listening),
             Phase::Idle
             | Phase::Listening
             | Phase::Thinking { .. }
@@ -241,14 +250,9 @@ impl Session {
         }
     }
 
-    /// The provider does not say that it has stopped; what comes is dropped all the same.
-    pub(super) fn give_up_on_cut(&mut self) {
-        self.open.retain(|response| !self.over.contains(response));
-    }
-
     /// CANCELLING is over when the provider works on nothing that was cut.
     fn settle_cancelling(&mut self) {
-        if self.open.iter().all(|open| !self.over.contains(open)) {
+        if self.cut.is_empty() {
             self.enter(Phase::Listening);
         }
     }
@@ -258,7 +262,7 @@ impl Session {
         let until = now + self.config.cancel_timeout;
         self.enter(Phase::Recovering { until });
         self.turn = Turn::None;
-        for response in self.open.iter().cloned().collect::<Vec<_>>() {
+        for response in self.take_open() {
             self.speaker.finish(&response);
             self.cancel(response);
         }
@@ -335,8 +339,8 @@ impl Session {
         self.voice = Link::Down(end);
         self.hearing = false;
         // What has arrived of an answer is still worth hearing.
-        for response in std::mem::take(&mut self.open).iter() {
-            self.speaker.finish(response);
+        for response in self.take_open() {
+            self.speaker.finish(&response);
         }
         if end == LinkEnd::Lost {
             self.show(ToClient::Fault(Fault::server(
