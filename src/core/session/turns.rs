@@ -106,6 +106,12 @@ impl Session {
             self.interrupt(now);
         }
         self.pass_on(json);
+        // An answer that has not begun is not owed to someone who goes on speaking.
+        if let Phase::Thinking { .. } = self.phase
+            && self.open.is_empty()
+        {
+            self.enter(Phase::Listening);
+        }
     }
 
     fn on_speech_stopped(&mut self, at: Duration, json: Json, now: Instant) {
