@@ -133,6 +133,8 @@ enum Phase {
     Listening,
     Thinking {
         until: Instant,
+        /// It was the client that asked for an answer, not the person by speaking.
+        requested: bool,
     },
     /// The provider has until then to go on, if it has more to say.
     Speaking {
@@ -212,7 +214,7 @@ impl Session {
             return;
         }
         match self.phase {
-            Phase::Thinking { until } if until <= now => self.on_stall(now),
+            Phase::Thinking { until, .. } if until <= now => self.on_stall(now),
             Phase::Speaking { until } if until <= now && !self.open.is_empty() => {
                 self.on_stall(now);
             }
@@ -241,7 +243,7 @@ impl Session {
             Phase::Closed => return None,
             Phase::Idle | Phase::Listening => None,
             Phase::Speaking { until } => (!self.open.is_empty()).then_some(until),
-            Phase::Thinking { until }
+            Phase::Thinking { until, .. }
             | Phase::Cancelling { until }
             | Phase::Recovering { until } => Some(until),
         };
@@ -287,7 +289,10 @@ impl Session {
         match event {
             ClientEvent::CreateResponse => {
                 if let Phase::Listening = self.phase {
-                    self.think(now);
+                    self.enter(Phase::Thinking {
+                        until: now + self.config.thinking_timeout,
+                        requested: true,
+                    });
                 }
             }
             ClientEvent::UpdateSession
@@ -343,8 +348,10 @@ impl Session {
     }
 
     fn think(&mut self, now: Instant) {
-        let until = now + self.config.thinking_timeout;
-        self.enter(Phase::Thinking { until });
+        self.enter(Phase::Thinking {
+            until: now + self.config.thinking_timeout,
+            requested: false,
+        });
     }
 
     fn enter(&mut self, phase: Phase) {

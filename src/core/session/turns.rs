@@ -93,8 +93,24 @@ impl Session {
                 answers_relay: true,
                 ..
             } => {}
-            FromVoice::Error { json, .. } | FromVoice::Event(json) => self.pass_on(json),
+            FromVoice::Error { json, .. } => {
+                self.pass_on(json);
+                self.on_refusal();
+            }
+            FromVoice::Event(json) => self.pass_on(json),
             FromVoice::Down(end) => self.on_down(end, now),
+        }
+    }
+
+    /// Whatever the provider refuses, it may be the answer that the client has asked for. Should
+    /// that one begin nevertheless, it will be awaited again.
+    fn on_refusal(&mut self) {
+        if let Phase::Thinking {
+            requested: true, ..
+        } = self.phase
+            && self.open.is_empty()
+        {
+            self.enter(Phase::Listening);
         }
     }
 
@@ -290,7 +306,10 @@ impl Session {
         self.last_activity = now;
         let until = now + self.config.thinking_timeout;
         match &mut self.phase {
-            Phase::Thinking { until: deadline } | Phase::Speaking { until: deadline } => {
+            Phase::Thinking {
+                until: deadline, ..
+            }
+            | Phase::Speaking { until: deadline } => {
                 *deadline = until;
             }
             Phase::Idle
