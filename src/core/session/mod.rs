@@ -118,6 +118,9 @@ pub struct Session {
     turns: u64,
     /// Responses that the provider is working on.
     open: Recent,
+    /// Responses that do not belong to the conversation: the provider lets nobody's speech cut
+    /// them, and no turn waits for them.
+    aside: Recent,
     /// Responses that were cut, and that the provider has not confirmed to be over.
     cut: Recent,
     /// Responses that are done or were cut: what still arrives of them is dropped.
@@ -186,6 +189,7 @@ impl Session {
             turn: Turn::None,
             turns: 0,
             open: Recent::default(),
+            aside: Recent::default(),
             cut: Recent::default(),
             over: Recent::default(),
             last_activity: now,

@@ -29,8 +29,12 @@ impl Recent {
         self.0.contains(response)
     }
 
-    pub(super) fn remove(&mut self, response: &ResponseId) {
+    /// Returns whether it was there.
+    pub(super) fn remove(&mut self, response: &ResponseId) -> bool {
+        let before = self.0.len();
         self.0.retain(|kept| kept != response);
+
+        self.0.len() < before
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -11,7 +11,7 @@ use crate::core::port::{
 };
 use crate::core::session::recent::Recent;
 use crate::core::session::speaker::Carried;
-use crate::core::session::{Link, Phase, Session, Turn};
+use crate::core::session::{Link, Phase, Playback, Session, Turn};
 
 impl Session {
     pub(super) fn handle_voice(&mut self, message: FromVoice, now: Instant) {
@@ -32,7 +32,9 @@ impl Session {
             } => {
                 self.last_activity = now;
                 self.pass_on(json);
-                if in_conversation && !self.over.contains(&response) {
+                if !in_conversation {
+                    self.aside.insert(response);
+                } else if !self.over.contains(&response) {
                     self.open.insert(response);
                     self.on_begun(now);
                 }
@@ -48,6 +50,11 @@ impl Session {
                     return;
                 }
                 self.last_activity = now;
+                if self.aside.contains(&response)
+                    && let Playback::Client = self.config.playback
+                {
+                    return self.pass_on(json);
+                }
                 self.open.insert(response.clone());
                 self.on_sound(now);
                 match self.speaker.push(
@@ -67,10 +74,13 @@ impl Session {
                 }
             }
             FromVoice::Delta { response, json } => {
-                if !self.over.contains(&response) {
-                    self.on_progress(now);
-                    self.pass_on(json);
+                if self.over.contains(&response) {
+                    return;
                 }
+                if !self.aside.contains(&response) {
+                    self.on_progress(now);
+                }
+                self.pass_on(json);
             }
             FromVoice::AudioDone {
                 response,
@@ -159,11 +169,16 @@ impl Session {
         }
     }
 
-    /// The person speaks over an answer, and the provider stops by itself.
+    /// The person speaks over an answer, and the provider stops by itself: all but what is beside
+    /// the conversation, of which nothing is open here unless the relay plays it.
     fn interrupt(&mut self, now: Instant) {
         for response in self.take_open() {
-            self.over.insert(response.clone());
-            self.cut.insert(response);
+            if self.aside.contains(&response) {
+                self.cancel(response);
+            } else {
+                self.over.insert(response.clone());
+                self.cut.insert(response);
+            }
         }
         self.cut_speaker(now);
         self.expect_cancellation(now);
@@ -251,12 +266,13 @@ impl Session {
     fn on_response_done(&mut self, response: &ResponseId, outcome: ResponseOutcome, now: Instant) {
         self.open.remove(response);
         self.cut.remove(response);
+        let aside = self.aside.remove(response);
         let was_cut = !self.over.insert(response.clone());
         self.speaker.finish(response);
         match self.phase {
             Phase::Cancelling { .. } => self.settle_cancelling(),
             // An answer without sound, or none at all.
-            Phase::Thinking { .. } if self.open.is_empty() && !was_cut => {
+            Phase::Thinking { .. } if self.open.is_empty() && !was_cut && !aside => {
                 if outcome == ResponseOutcome::Failed {
                     self.enter(Phase::Recovering { until: now });
                 }
