@@ -1,7 +1,7 @@
 //! Replays the conversations in `tests/conversations` and compares what the session says.
 //!
 //! A line that starts with a number is an input, at that many milliseconds; the indented lines
-//! below it are the effects. `UPDATE=1 cargo test --test conversations` rewrites the effects.
+//! below it are the effects; of a long run of played frames the middle is left out. `UPDATE=1 cargo test --test conversations` rewrites the effects.
 
 #![expect(clippy::disallowed_methods, reason = "a conversation picks its origin")]
 
@@ -26,7 +26,7 @@ fn conversations_go_as_written() {
     for entry in fs::read_dir(directory).expect("directory is readable") {
         let path = entry.expect("entry is readable").path();
         let written = fs::read_to_string(&path).expect("conversation is readable");
-        let actual = replay(&written);
+        let actual = abridged(&replay(&written));
 
         if std::env::var_os("UPDATE").is_some() {
             fs::write(&path, actual).expect("conversation is writable");
@@ -61,6 +61,29 @@ fn replay(written: &str) -> String {
     }
 
     actual
+}
+
+/// Leaves out the middle of long runs of played frames.
+fn abridged(actual: &str) -> String {
+    const SHOWN: usize = 3;
+    let lines: Vec<&str> = actual.lines().collect();
+    let mut short = String::new();
+    for run in lines.chunk_by(|line, next| is_play(line) && is_play(next)) {
+        let left_out = run.len().saturating_sub(SHOWN + 1);
+        let (first, last) = run.split_at(if left_out > 1 { SHOWN } else { run.len() });
+        for line in first {
+            writeln!(short, "{line}").expect("a string takes it");
+        }
+        if let Some(last) = last.last() {
+            writeln!(short, "    ... {left_out} more\n{last}").expect("a string takes it");
+        }
+    }
+
+    short
+}
+
+fn is_play(line: &str) -> bool {
+    line.contains(" client: play at ")
 }
 
 fn run_until(session: &mut Session, origin: Instant, at: Duration, actual: &mut String) {
