@@ -108,10 +108,9 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
         ["client", "response.create"] => {
             Input::Client(FromClient::Event(ClientEvent::CreateResponse, json))
         }
-        ["client", "response.cancel"] => {
-            Input::Client(FromClient::Event(ClientEvent::CancelResponse, json))
+        ["client", "response.cancel"] | ["client", "event", ..] => {
+            Input::Client(FromClient::Event(ClientEvent::Other, json))
         }
-        ["client", "event", ..] => Input::Client(FromClient::Event(ClientEvent::Other, json)),
         ["client", "clear"] => Input::Client(FromClient::ClearOutput),
         ["client", "hangup"] => Input::Client(FromClient::Hangup),
         ["client", "gone"] => Input::Lost(Neighbor::Client, Loss::Gone),

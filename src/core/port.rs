@@ -60,14 +60,8 @@ pub enum FromClient {
 /// Which event a client sent, as far as the session cares.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClientEvent {
-    /// `session.update`
-    UpdateSession,
-    /// `input_audio_buffer.commit`
-    CommitAudio,
-    /// `response.create`
+    /// `response.create`, for a response of the conversation.
     CreateResponse,
-    /// `response.cancel`
-    CancelResponse,
     /// Any other event that providers know.
     Other,
 }

@@ -299,10 +299,7 @@ impl Session {
                     });
                 }
             }
-            ClientEvent::UpdateSession
-            | ClientEvent::CommitAudio
-            | ClientEvent::CancelResponse
-            | ClientEvent::Other => {}
+            ClientEvent::Other => {}
         }
     }
 

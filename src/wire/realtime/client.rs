@@ -48,6 +48,18 @@ struct Append<'a> {
     audio: Cow<'a, str>,
 }
 
+#[derive(Deserialize)]
+struct Create<'a> {
+    #[serde(borrow)]
+    response: Option<Settings<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Settings<'a> {
+    #[serde(borrow)]
+    conversation: Option<Cow<'a, str>>,
+}
+
 /// Parses a client's event. A fault is for an `error` event; the session goes on.
 pub fn decode_client(text: &str, carrier: Carrier, now: Instant) -> Result<FromClient, Fault> {
     let head: Head<'_> = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
@@ -92,15 +104,16 @@ fn decode_kind(
         }
         (CLEAR_OUTPUT, Carrier::WebRtc) => return Ok(FromClient::ClearOutput),
         ("session.update", Carrier::WebRtc) => {
-            return Ok(FromClient::Event(
-                ClientEvent::UpdateSession,
-                without_formats(text)?,
-            ));
+            let event = without_formats(text, "session")?;
+            return Ok(FromClient::Event(ClientEvent::Other, event));
         }
-        ("session.update", Carrier::WebSocket) => ClientEvent::UpdateSession,
-        ("input_audio_buffer.commit", _) => ClientEvent::CommitAudio,
-        ("response.create", _) => ClientEvent::CreateResponse,
-        ("response.cancel", _) => ClientEvent::CancelResponse,
+        ("response.create", carrier) => {
+            let event = match carrier {
+                Carrier::WebRtc => without_formats(text, "response")?,
+                Carrier::WebSocket => Json::from(text),
+            };
+            return Ok(FromClient::Event(creation(text), event));
+        }
         (kind, _) if EVENTS.contains(&kind) => ClientEvent::Other,
         (kind, carrier) => return Err(unknown_event(kind, carrier)),
     };
@@ -130,11 +143,24 @@ fn decode_append(text: &str, now: Instant) -> Result<FromClient, Fault> {
     })
 }
 
+/// A response outside the conversation is no turn of it.
+fn creation(text: &str) -> ClientEvent {
+    let outside = serde_json::from_str::<Create<'_>>(text).is_ok_and(|create| {
+        create.response.and_then(|response| response.conversation) == Some(Cow::Borrowed("none"))
+    });
+
+    if outside {
+        ClientEvent::Other
+    } else {
+        ClientEvent::CreateResponse
+    }
+}
+
 /// A WebRTC call's formats are negotiated in SDP; upstream the relay speaks PCM.
-fn without_formats(text: &str) -> Result<Json, Fault> {
+fn without_formats(text: &str, holder: &str) -> Result<Json, Fault> {
     let mut event: Value = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
-    if let Some(session) = event.get_mut("session") {
-        pin_formats(session);
+    if let Some(settings) = event.get_mut(holder) {
+        pin_formats(settings);
     }
 
     Ok(Json::from(event.to_string()))
@@ -298,18 +324,43 @@ mod tests {
 
     #[test]
     fn a_webrtc_client_cannot_change_the_formats() {
-        let text = r#"{"type":"session.update","session":{"audio":{"input":{"format":{"type":"audio/pcmu"},"turn_detection":null}}}}"#;
+        for (text, expected) in [
+            (
+                r#"{"type":"session.update","session":{"audio":{"input":{"format":{"type":"audio/pcmu"},"turn_detection":null}}}}"#,
+                json!({"type": "session.update", "session": {"audio": {"input": {"turn_detection": null}}}}),
+            ),
+            (
+                r#"{"type":"response.create","response":{"audio":{"output":{"format":{"type":"audio/pcmu"},"voice":"sage"}}}}"#,
+                json!({"type": "response.create", "response": {"audio": {"output": {"voice": "sage"}}}}),
+            ),
+        ] {
+            let event = decode_client(text, Carrier::WebRtc, crate::clock::now());
 
-        let event = decode_client(text, Carrier::WebRtc, crate::clock::now()).unwrap();
+            let Ok(FromClient::Event(_, json)) = event else {
+                panic!("{event:?}");
+            };
+            let sent: Value = serde_json::from_str(json.as_str()).unwrap();
+            assert_eq!(sent, expected);
+        }
+    }
 
-        let FromClient::Event(ClientEvent::UpdateSession, json) = event else {
-            panic!("{event:?}");
-        };
-        let sent: Value = serde_json::from_str(json.as_str()).unwrap();
-        assert_eq!(
-            sent["session"]["audio"]["input"],
-            json!({"turn_detection": null})
-        );
+    #[test]
+    fn only_a_response_of_the_conversation_is_a_turn_of_it() {
+        for (text, kind) in [
+            (r#"{"type":"response.create"}"#, ClientEvent::CreateResponse),
+            (
+                r#"{"type":"response.create","response":{"conversation":"auto"}}"#,
+                ClientEvent::CreateResponse,
+            ),
+            (
+                r#"{"type":"response.create","response":{"conversation":"none"}}"#,
+                ClientEvent::Other,
+            ),
+        ] {
+            let event = decode_client(text, Carrier::WebSocket, crate::clock::now());
+
+            assert_eq!(event, Ok(FromClient::Event(kind, text.into())));
+        }
     }
 
     #[test]
