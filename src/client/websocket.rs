@@ -61,8 +61,10 @@ pub struct Leg {
 enum End {
     /// Its session, for this reason, or for none that it could tell.
     Session(Option<CloseReason>),
-    /// The client closed it, broke off, or went silent.
-    Client,
+    /// The client, which began the closing handshake.
+    Closed,
+    /// The client, which broke off, or went silent.
+    Gone,
     /// An event that cannot be read, and so nothing that follows it.
     Oversize,
 }
@@ -90,7 +92,8 @@ impl Leg {
         };
         tracing::debug!(?end, "WebSocket leg ends");
         match end {
-            End::Client => {}
+            End::Closed => self.part().await,
+            End::Gone => {}
             End::Session(reason) => {
                 let (code, text) = farewell(reason);
                 self.close(code, text).await;
@@ -119,6 +122,12 @@ impl Leg {
             // A client that is gone needs no answer.
             let _ = timeout(LINGER, self.socket.send(text.into())).await;
         }
+    }
+
+    /// Answers the client's close: the answer waits on the socket until it is used again.
+    async fn part(mut self) {
+        let handshake = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+        let _ = timeout(LINGER, handshake).await;
     }
 
     /// Gives the client time to read: whoever drops a socket with unread data on it takes back
@@ -180,8 +189,8 @@ async fn read(
             }
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
             Ok(Some(Err(error))) if is_oversize(&error) => return End::Oversize,
-            Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => return End::Client,
-            Err(_silence) => return End::Client,
+            Ok(Some(Ok(Message::Close(_)))) => return End::Closed,
+            Ok(Some(Err(_)) | None) | Err(_) => return End::Gone,
         };
         if text.len() > settings.event {
             reply(&replies, oversize(settings)).await;
@@ -243,7 +252,7 @@ async fn write(
         };
         match timeout(settings.write_time, sink.send(message)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return End::Client,
+            Ok(Err(_)) | Err(_) => return End::Gone,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! WebSocket sessions, from the upgrade to the close.
 
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::harness::{BEARER, KEY, MODEL, Relay};
@@ -50,6 +52,19 @@ async fn whoever_is_turned_away_is_told_why_in_band() {
         let reason = format!("invalid_request_error.{code}");
         assert_eq!(client.close().await, (close, reason));
     }
+}
+
+#[tokio::test]
+async fn a_client_s_close_is_answered_by_one() {
+    let relay = Relay::start(&[]).await;
+    let mut client = relay.connect().await;
+    client.event_of("session.created").await;
+    let frame = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "done".into(),
+    };
+    client.socket.close(Some(frame)).await.unwrap();
+    assert_eq!(client.close().await, (1000, "done".to_owned()));
 }
 
 #[tokio::test]
