@@ -1,16 +1,23 @@
 //! TCP connections: accepted up to a limit, served, and closed.
+//!
+//! **Invariants**
+//! - An answer reaches its client also if the request was not read to its end.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How long to wait when the system has no more sockets to give.
@@ -18,6 +25,9 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// How long answers may take once the relay is closing.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long a client may go on sending what nobody reads, once it was answered.
+const LINGER: Duration = Duration::from_secs(2);
 
 pub(crate) struct Connections {
     slots: Arc<Semaphore>,
@@ -80,7 +90,10 @@ impl Connections {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_time)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(
+                TokioIo::new(Lingering::new(stream)),
+                TowerToHyperService::new(router),
+            )
             .with_upgrades();
         async move {
             let mut connection = std::pin::pin!(connection);
@@ -95,5 +108,79 @@ impl Connections {
                 tracing::debug!(%error, "A connection ended early");
             }
         }
+    }
+}
+
+/// A socket that is closed in two steps, as RFC 9112 (9.6) has it: no more is sent, and what still
+/// arrives is read and forgotten. Whoever closes a socket with unread data on it takes back the
+/// answer that was sent last.
+struct Lingering {
+    stream: TcpStream,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Lingering {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            deadline: None,
+        }
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, deadline } = self.get_mut();
+        let mut stream = Pin::new(stream);
+        let deadline = match deadline {
+            Some(deadline) => deadline,
+            None => {
+                ready!(stream.as_mut().poll_shutdown(context))?;
+                deadline.insert(Box::pin(sleep(LINGER)))
+            }
+        };
+        let mut scratch = [0; 4096];
+        while deadline.as_mut().poll(context).is_pending() {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let read = ready!(stream.as_mut().poll_read(context, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

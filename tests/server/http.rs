@@ -168,15 +168,42 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 async fn a_key_is_judged_before_the_body_is_read() {
     let relay = Relay::start(&[]).await;
     // The body never comes.
-    let answer = raw(
-        &relay,
-        "POST /v1/realtime/calls HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong-key\r\n\
-         content-type: application/sdp\r\ncontent-length: 100\r\n\r\n",
-    )
-    .await;
+    let answer = raw(&relay, UNWANTED).await;
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
     assert!(answer.contains("www-authenticate: Bearer"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_refusal_reaches_a_client_whose_body_comes_after_it() {
+    let relay = Relay::start(&[]).await;
+    let mut stream = TcpStream::connect(relay.address).await.unwrap();
+    stream.write_all(UNWANTED.as_bytes()).await.unwrap();
+    stream.peek(&mut [0]).await.unwrap();
+    for _ in 0..10 {
+        stream.write_all(&[b'x'; 10]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let mut answer = String::new();
+    let reading = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    reading.expect("the connection ends").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_keeps_its_connection_only_for_a_while() {
+    let relay = Relay::start(&[("limits.connections", "1")]).await;
+    let mut stays = TcpStream::connect(relay.address).await.unwrap();
+    stays.write_all(UNWANTED.as_bytes()).await.unwrap();
+    stays.peek(&mut [0]).await.unwrap();
+    let next = timeout(PATIENCE, reqwest::get(relay.url("/healthz"))).await;
+    let status = next.expect("its turn comes").unwrap().status();
+    assert_eq!(status, StatusCode::OK);
+}
+
+/// The head of a request that is refused before its body is read.
+const UNWANTED: &str = "POST /v1/realtime/calls HTTP/1.1\r\nhost: x\r\n\
+     authorization: Bearer wrong-key\r\ncontent-type: application/sdp\r\n\
+     content-length: 100\r\n\r\n";
 
 /// Sends a request as it is and returns the head of the answer and what comes with it.
 async fn raw(relay: &Relay, request: &str) -> String {
