@@ -46,6 +46,19 @@ async fn metadata_and_settings_are_echoed_in_created_and_done() {
 }
 
 #[tokio::test]
+async fn instructions_of_null_are_those_of_the_session() {
+    let provider = Provider::start(fast());
+    let mut client = provider.client().await;
+    let response = json!({"instructions": null});
+    client
+        .send(json!({"type": "response.create", "response": response}))
+        .await;
+    client.expect("response.created").await;
+    let done = client.until("response.done").await;
+    assert_eq!(done["response"]["status"], "completed");
+}
+
+#[tokio::test]
 async fn text_comes_as_text() {
     let provider = Provider::start(fast());
     let mut client = provider.client().await;

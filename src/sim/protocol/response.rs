@@ -87,7 +87,8 @@ impl ResponseParams {
             inputs.push(Input::read(value.clone(), path, format, &mut fresh_id)?);
         }
         params.input = values.map(|_| inputs);
-        fields.set("instructions", &mut params.instructions, string)?;
+        let instructions = fields.optional("instructions", nullable(string))?;
+        params.instructions = instructions.flatten().unwrap_or(params.instructions);
         fields.set("output_modalities", &mut params.modality, Modality::read)?;
         fields.optional("audio", |value, path| {
             params.audio.update(value, path, config, rules)
