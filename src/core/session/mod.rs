@@ -25,6 +25,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::core::audio::{Format, Frame};
+use crate::core::ids::ResponseId;
 use crate::core::latency::{Hop, Sample};
 use crate::core::playout::PlayoutConfig;
 use crate::core::port::{
@@ -160,7 +161,7 @@ enum Link {
 }
 
 /// What is known of the turn that is being answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Turn {
     /// The person has not spoken since the last answer.
     None,
@@ -168,12 +169,15 @@ enum Turn {
     Asked {
         silence_wait: Duration,
         stopped_at: Instant,
+        /// The response that has begun since.
+        answer: Option<ResponseId>,
     },
     /// The answer's first sound has arrived and waits for its release.
     Answered {
         silence_wait: Duration,
         inference: Duration,
         arrived_at: Instant,
+        answer: ResponseId,
     },
 }
 
@@ -308,8 +312,8 @@ impl Session {
         while let Some(release) = self.speaker.poll_frame(now) {
             self.last_activity = now;
             if release.first {
-                self.show(ToClient::Output(Output::Started, release.response));
-                self.report_latency(now);
+                self.show(ToClient::Output(Output::Started, release.response.clone()));
+                self.report_latency(&release.response, now);
             }
             self.show(ToClient::Play {
                 frame: release.frame,

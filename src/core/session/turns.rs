@@ -35,8 +35,8 @@ impl Session {
                 if !in_conversation {
                     self.aside.insert(response);
                 } else if !self.over.contains(&response) {
-                    self.open.insert(response);
-                    self.on_begun(now);
+                    self.open.insert(response.clone());
+                    self.on_begun(response, now);
                 }
             }
             FromVoice::Audio {
@@ -56,7 +56,7 @@ impl Session {
                     return self.pass_on(json);
                 }
                 self.open.insert(response.clone());
-                self.on_sound(now);
+                self.on_sound(&response, now);
                 match self.speaker.push(
                     &response,
                     &item,
@@ -68,7 +68,7 @@ impl Session {
                     Ok(Carried::ByRelay) => {}
                     Ok(Carried::ByClient) => {
                         self.pass_on(json);
-                        self.report_latency(now);
+                        self.report_latency(&response, now);
                     }
                     Err(_) => self.on_speaker_full(response),
                 }
@@ -160,6 +160,7 @@ impl Session {
                 .map(|ended| now.saturating_duration_since(ended))
                 .unwrap_or_default(),
             stopped_at: now,
+            answer: None,
         };
         match self.phase {
             Phase::Listening | Phase::Cancelling { .. } | Phase::Recovering { .. } => {
@@ -276,6 +277,9 @@ impl Session {
                 if outcome == ResponseOutcome::Failed {
                     self.enter(Phase::Recovering { until: now });
                 }
+                if outcome != ResponseOutcome::Completed {
+                    self.turn = Turn::None;
+                }
                 self.enter(Phase::Listening);
             }
             Phase::Recovering { .. } if self.cut.is_empty() => self.enter(Phase::Listening),
@@ -307,7 +311,10 @@ impl Session {
     }
 
     /// The provider begins an answer, perhaps while an earlier one still sounds.
-    fn on_begun(&mut self, now: Instant) {
+    fn on_begun(&mut self, response: ResponseId, now: Instant) {
+        if let Turn::Asked { answer, .. } = &mut self.turn {
+            *answer = Some(response);
+        }
         match self.phase {
             Phase::Listening | Phase::Cancelling { .. } | Phase::Recovering { .. } => {
                 self.think(now);
@@ -336,40 +343,47 @@ impl Session {
         }
     }
 
-    fn on_sound(&mut self, now: Instant) {
+    fn on_sound(&mut self, response: &ResponseId, now: Instant) {
         let until = now + self.config.thinking_timeout;
         self.enter(Phase::Speaking { until });
         if let Turn::Asked {
             silence_wait,
             stopped_at,
-        } = self.turn
+            answer: Some(answer),
+        } = &self.turn
+            && answer == response
         {
-            let inference = now - stopped_at;
-            self.record(Hop::SilenceWait, silence_wait);
-            self.record(Hop::Inference, inference);
+            let (silence_wait, inference) = (*silence_wait, now - *stopped_at);
             self.turn = Turn::Answered {
                 silence_wait,
                 inference,
                 arrived_at: now,
+                answer: response.clone(),
             };
+            self.record(Hop::SilenceWait, silence_wait);
+            self.record(Hop::Inference, inference);
         }
     }
 
-    pub(super) fn report_latency(&mut self, now: Instant) {
+    /// The first sound of `response` leaves the relay.
+    pub(super) fn report_latency(&mut self, response: &ResponseId, now: Instant) {
         if let Turn::Answered {
             silence_wait,
             inference,
             arrived_at,
-        } = self.turn
+            answer,
+        } = &self.turn
+            && answer == response
         {
+            let latency = TurnLatency {
+                turn: self.turns + 1,
+                silence_wait: *silence_wait,
+                inference: *inference,
+                relay_out: now - *arrived_at,
+            };
+            self.turns = latency.turn;
             self.turn = Turn::None;
-            self.turns += 1;
-            self.notice(Notice::Latency(TurnLatency {
-                turn: self.turns,
-                silence_wait,
-                inference,
-                relay_out: now - arrived_at,
-            }));
+            self.notice(Notice::Latency(latency));
         }
     }
 
