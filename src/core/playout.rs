@@ -149,6 +149,9 @@ impl Playout {
         if Format::Pcm.duration(total) > self.config.capacity {
             return Err(Full);
         }
+        if payload.is_empty() {
+            return Ok(());
+        }
         self.waiting = total;
         self.reply(response)
             .item(item, content_index)
@@ -435,6 +438,18 @@ mod tests {
         assert_eq!(playout.poll_timeout(), Some(t0 + ms(20)));
         assert_eq!(drain(&mut playout, t0 + ms(19)), 0);
         assert_eq!(drain(&mut playout, t0 + ms(20)), 1);
+    }
+
+    #[test]
+    fn an_item_without_sound_is_not_waited_for() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 200, t0);
+        push(&mut playout, "r", "b", 0, t0);
+        playout.finish(&"r".into());
+        play(&mut playout, t0, 200);
+
+        assert_eq!(playout.poll_timeout(), Some(t0 + ms(280)), "heard");
+        assert_eq!(playout.poll_finished(t0 + ms(280)), Some("r".into()));
     }
 
     #[test]
