@@ -29,6 +29,9 @@ impl InputClock {
     /// Returns when the sound at `position` was received, if that is still known.
     pub(super) fn received(&self, position: Duration) -> Option<Instant> {
         let index = self.pieces.partition_point(|(end, _)| *end < position);
+        if index == 0 && self.pieces.len() == KEPT {
+            return None;
+        }
 
         self.pieces.get(index).map(|(_, received)| *received)
     }
@@ -59,6 +62,7 @@ mod tests {
         (0..10_000).for_each(|_| clock.advance(ms(20), t0));
 
         assert_eq!(clock.pieces.len(), KEPT);
+        assert_eq!(clock.received(ms(20)), None, "forgotten");
     }
 
     fn ms(millis: u64) -> Duration {
