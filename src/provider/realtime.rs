@@ -1,7 +1,8 @@
 //! A voice link to a provider that speaks OpenAI's Realtime API over WebSocket.
 //!
 //! **Invariants**
-//! - A link that [`open`] returns is ready: its session is created and configured.
+//! - A link that [`open`] returns is ready: its session is created and configured, and waits in the
+//!   inbox.
 //! - The last message of every link is [`FromVoice::Down`], unless the relay dropped it first.
 //! - When the session reads slowly the provider is read slowly: nothing is dropped or piled up.
 
@@ -62,10 +63,12 @@ pub async fn open(
 
     let (outbox, to_voice) = mpsc::channel(OUTBOX);
     let (to_session, inbox) = mpsc::channel(INBOX);
+    // Before anyone can say anything: a session takes nothing from its client until it is up.
+    let _ = to_session.try_send(ready);
     let (sink, stream) = socket.split();
     let broken = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
-    tasks.spawn(read(stream, ready, to_session, patience, broken.clone()));
+    tasks.spawn(read(stream, to_session, patience, broken.clone()));
     tasks.spawn(write(sink, to_voice, patience, broken, recorder));
 
     Ok(Link {
@@ -212,24 +215,12 @@ fn refusal(error: &Json) -> OpenError {
 
 async fn read(
     mut stream: SplitStream<Socket>,
-    ready: FromVoice,
     to_session: mpsc::Sender<FromVoice>,
     patience: Patience,
     broken: Arc<Notify>,
 ) {
     let mut end = LinkEnd::Lost;
-    let mut next = Some(ready);
     loop {
-        if let Some(event) = next.take() {
-            if let FromVoice::Error { code, .. } = &event
-                && code == "session_expired"
-            {
-                end = LinkEnd::Expired;
-            }
-            if to_session.send(event).await.is_err() {
-                return;
-            }
-        }
         let message = tokio::select! {
             message = tokio::time::timeout(patience.silence, stream.next()) => message,
             () = broken.notified() => break,
@@ -237,9 +228,17 @@ async fn read(
         };
         match message {
             Ok(Some(Ok(Message::Text(text)))) => {
-                next = decode_voice(&text);
-                if next.is_none() {
+                let Some(event) = decode_voice(&text) else {
                     tracing::warn!(bytes = text.len(), "Provider sent what is not an event");
+                    continue;
+                };
+                if let FromVoice::Error { code, .. } = &event
+                    && code == "session_expired"
+                {
+                    end = LinkEnd::Expired;
+                }
+                if to_session.send(event).await.is_err() {
+                    return;
                 }
             }
             Ok(Some(Ok(Message::Close(frame)))) => {
