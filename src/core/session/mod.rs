@@ -9,6 +9,8 @@
 //!                         └ told so by the provider, or in time
 //! ```
 //!
+//! RECOVERING gives way to SPEAKING where sound that was received before is still to be heard.
+//!
 //! **Invariants**
 //! - Nothing of a cut response reaches the device after [`ToClient::Flush`]: no sound, no text.
 //! - A response is cancelled at most once, and only while it is open.
@@ -228,7 +230,7 @@ impl Session {
             }
             Phase::Cancelling { until } | Phase::Recovering { until } if until <= now => {
                 self.cut = Recent::default();
-                self.enter(Phase::Listening);
+                self.settle(now);
             }
             Phase::Idle
             | Phase::Listening
@@ -357,6 +359,16 @@ impl Session {
             until: now + self.config.thinking_timeout,
             requested: false,
         });
+    }
+
+    /// Comes out of CANCELLING or RECOVERING.
+    fn settle(&mut self, now: Instant) {
+        if self.speaker.is_silent() {
+            self.enter(Phase::Listening);
+        } else {
+            let until = now + self.config.thinking_timeout;
+            self.enter(Phase::Speaking { until });
+        }
     }
 
     fn enter(&mut self, phase: Phase) {

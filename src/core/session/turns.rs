@@ -282,7 +282,7 @@ impl Session {
                 }
                 self.enter(Phase::Listening);
             }
-            Phase::Recovering { .. } if self.cut.is_empty() => self.enter(Phase::Listening),
+            Phase::Recovering { .. } if self.cut.is_empty() => self.settle(now),
             Phase::Idle
             | Phase::Listening
             | Phase::Thinking { .. }
