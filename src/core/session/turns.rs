@@ -403,14 +403,16 @@ impl Session {
                 "The connection to the voice provider was lost; the call ends. Call again.",
             )));
         }
+        // A shutdown may have set a limit before.
         let until = now + self.config.drain;
+        let until = self.drain_until.map_or(until, |limit| limit.min(until));
         if self.speaker.is_silent() {
             self.enter(Phase::Recovering { until });
         }
         self.drain_until = Some(until);
         self.notice(Notice::Closing {
             reason: end.into(),
-            within: self.config.drain,
+            within: until.saturating_duration_since(now),
         });
     }
 
