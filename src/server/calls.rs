@@ -22,6 +22,12 @@ use crate::server::{App, session};
 
 const SDP: &str = "application/sdp";
 
+/// Characters of a client's words that an error repeats.
+const LONGEST_SHOWN: usize = 64;
+
+/// Characters of a model's name. It becomes a part of the provider's URL.
+const LONGEST_MODEL: usize = 256;
+
 /// What a client asks for: its offer, and the session it wants.
 #[derive(Debug, Default)]
 struct Form {
@@ -74,7 +80,7 @@ pub(crate) async fn hang_up(
     }
     let fault = Fault::invalid(
         "call_not_found",
-        format!("There is no call {id:?} (any more)."),
+        format!("There is no call {:?} (any more).", shown(&id)),
     );
     Err(ApiError::new(StatusCode::NOT_FOUND, fault.at("call_id")))
 }
@@ -87,6 +93,7 @@ async fn read(request: Request, limits: &Limits) -> Result<Form, ApiError> {
         }),
         "multipart/form-data" => multipart(request, limits).await,
         other => {
+            let other = shown(other);
             let message = format!(
                 "The body's Content-Type is {other:?}; send the offer as {SDP}, or as \
                  multipart/form-data with the parts `sdp` and `session`."
@@ -179,7 +186,7 @@ fn session_object(text: &str) -> Result<Value, ApiError> {
             invalid("missing_required_parameter", message, "session.type")
         }
         Some(_) | None => {
-            let kind = &session["type"];
+            let kind = shown(&session["type"].to_string());
             let message = format!("`session.type` is {kind}; this relay takes `realtime`.");
             invalid("invalid_value", message, "session.type")
         }
@@ -191,12 +198,26 @@ fn model(session: Option<&Value>, query: Option<String>) -> Result<Option<String
         return Ok(query);
     };
     match model.as_str() {
+        Some(model) if model.chars().count() > LONGEST_MODEL => {
+            let message = format!("`session.model` has more than {LONGEST_MODEL} characters.");
+            let fault = Fault::invalid("invalid_value", message).at("session.model");
+            Err(ApiError::bad_request(fault))
+        }
         Some(model) => Ok(Some(model.to_owned())),
         None => {
+            let model = shown(&model.to_string());
             let message = format!("`session.model` is {model}; it must be a string.");
             let fault = Fault::invalid("invalid_type", message).at("session.model");
             Err(ApiError::bad_request(fault))
         }
+    }
+}
+
+/// As much of a client's words as an error repeats.
+fn shown(words: &str) -> String {
+    match words.char_indices().nth(LONGEST_SHOWN) {
+        Some((end, _)) => format!("{}...", &words[..end]),
+        None => words.to_owned(),
     }
 }
 

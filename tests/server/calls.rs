@@ -96,6 +96,22 @@ async fn a_body_over_its_limit_is_refused() {
 }
 
 #[tokio::test]
+async fn an_error_does_not_repeat_a_long_mistake() {
+    let relay = Relay::start(&[]).await;
+    let long = "x".repeat(100_000);
+    for session in [
+        json!({"type": long}),
+        json!({"type": "realtime", "model": {"name": long}}),
+        json!({"type": "realtime", "model": long}),
+    ] {
+        let request = post(&relay).multipart(form(OFFER, &session));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        assert!(answer.text().await.unwrap().len() < 512);
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_request_is_named() {
     let relay = Relay::start(&[]).await;
     let session = |session: Value| post(&relay).multipart(form(OFFER, &session));

@@ -130,9 +130,11 @@ fn decode_append(text: &str, now: Instant) -> Result<FromClient, Fault> {
         .at("audio")
     })?;
     let payload = STANDARD.decode(append.audio.as_bytes()).map_err(|error| {
+        let error = error.to_string();
+        let why = error.trim_end_matches('.');
         Fault::invalid(
             "invalid_value",
-            format!("`audio` is not base64 (RFC 4648, section 4): {error}."),
+            format!("`audio` is not base64 (RFC 4648, section 4): {why}."),
         )
         .at("audio")
     })?;
