@@ -186,8 +186,8 @@ pub const SETTINGS: &[Setting] = &[
         value: "DURATION",
         default: Fallback::Value("10s"),
         range: Some(("100ms", "5m")),
-        about: "How long a client's WebSocket may refuse to take a message before the client \
-                counts as gone.",
+        about: "How long a client may refuse to take an answer, or a message on its WebSocket, \
+                before it counts as gone.",
         secret: false,
     },
     Setting {

@@ -2,8 +2,10 @@
 //!
 //! **Invariants**
 //! - An answer reaches its client also if the request was not read to its end.
+//! - Nobody holds a connection for nothing: a client must send a head in time, and take what it is
+//!   sent.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -32,12 +34,16 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) struct Connections {
     slots: Arc<Semaphore>,
     head_time: Duration,
+    write_time: Duration,
 }
 
 impl Connections {
-    pub(crate) fn new(most: usize, head_time: Duration) -> Self {
-        let slots = Arc::new(Semaphore::new(most));
-        Self { slots, head_time }
+    pub(crate) fn new(most: usize, head_time: Duration, write_time: Duration) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(most)),
+            head_time,
+            write_time,
+        }
     }
 
     /// Serves until `closing`; then lets answers finish, shortly.
@@ -87,6 +93,7 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
+        let stream = Impatient::new(stream, self.write_time);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_time)
@@ -111,16 +118,90 @@ impl Connections {
     }
 }
 
+/// A stream that breaks when its peer takes nothing of what is written for a set time.
+struct Impatient {
+    stream: TcpStream,
+    limit: Duration,
+    refused: Option<Pin<Box<Sleep>>>,
+}
+
+impl Impatient {
+    fn new(stream: TcpStream, limit: Duration) -> Self {
+        Self {
+            stream,
+            limit,
+            refused: None,
+        }
+    }
+
+    fn bounded(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.refused = None;
+            return written;
+        }
+        let limit = self.limit;
+        let refused = self.refused.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(refused.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Impatient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Impatient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buffer);
+        self.bounded(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        self.bounded(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// A socket that is closed in two steps, as RFC 9112 (9.6) has it: no more is sent, and what still
 /// arrives is read and forgotten. Whoever closes a socket with unread data on it takes back the
 /// answer that was sent last.
 struct Lingering {
-    stream: TcpStream,
+    stream: Impatient,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Lingering {
-    fn new(stream: TcpStream) -> Self {
+    fn new(stream: Impatient) -> Self {
         Self {
             stream,
             deadline: None,
@@ -150,7 +231,7 @@ impl AsyncWrite for Lingering {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }

@@ -146,7 +146,8 @@ impl Server {
             listener, sim, app, ..
         } = self;
         let limits = &app.config.limits;
-        let connections = Connections::new(limits.connections, limits.request_time);
+        let connections =
+            Connections::new(limits.connections, limits.request_time, limits.write_time);
         let router = router(Arc::clone(&app));
         let closing = CancellationToken::new();
         let end = async {

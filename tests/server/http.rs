@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Relay};
@@ -149,6 +149,22 @@ async fn a_connection_over_the_limit_waits_for_its_turn() {
     let read = timeout(PATIENCE, second.read_exact(&mut answer)).await;
     read.expect("its turn comes").unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answers_loses_its_connection() {
+    let limits = [("limits.connections", "1"), ("limits.write_time", "200ms")];
+    let relay = Relay::start(&limits).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(relay.address).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+    let asking = async { while stream.write_all(&request).await.is_ok() {} };
+    let ended = timeout(PATIENCE, asking).await;
+    ended.expect("the connection ends");
+    let answer = timeout(PATIENCE, reqwest::get(relay.url("/healthz"))).await;
+    let answer = answer.expect("the next one is served").unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
 }
 
 #[tokio::test]
