@@ -2,7 +2,8 @@
 //!
 //! **Invariants**
 //! - A client that does not read, or says nothing at all, is gone after a set time.
-//! - Nothing that a client sends ends its session, except an event of twice the limit.
+//! - No event that a client sends ends its session, except one of twice the limit. What breaks
+//!   WebSocket's own rules (RFC 6455) ends it, with the close code for it.
 //! - `voxline.*` events go only to a client that asked for them.
 
 use std::time::Duration;
@@ -67,6 +68,8 @@ enum End {
     Gone,
     /// An event that cannot be read, and so nothing that follows it.
     Oversize,
+    /// The client broke the protocol, and nothing that follows can be trusted.
+    Malformed(u16),
 }
 
 impl Leg {
@@ -102,6 +105,10 @@ impl Leg {
                 self.send(oversize(self.settings)).await;
                 let text = "invalid_request_error.invalid_event";
                 self.close(close_code::SIZE, text).await;
+            }
+            End::Malformed(code) => {
+                let text = "The frame breaks RFC 6455; send events as UTF-8 text.";
+                self.close(code, text).await;
             }
         }
     }
@@ -139,8 +146,14 @@ impl Leg {
         };
         let handshake = async {
             if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = self.socket.recv().await {}
-                if code == close_code::SIZE {
+                let mut unreadable = matches!(
+                    code,
+                    close_code::SIZE | close_code::INVALID | close_code::PROTOCOL
+                );
+                while let Some(read) = self.socket.recv().await {
+                    unreadable |= read.is_err_and(|error| broken(&error) != End::Gone);
+                }
+                if unreadable {
                     std::future::pending().await
                 }
             }
@@ -188,9 +201,9 @@ async fn read(
                 continue;
             }
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
-            Ok(Some(Err(error))) if is_oversize(&error) => return End::Oversize,
+            Ok(Some(Err(error))) => return broken(&error),
             Ok(Some(Ok(Message::Close(_)))) => return End::Closed,
-            Ok(Some(Err(_)) | None) | Err(_) => return End::Gone,
+            Ok(None) | Err(_) => return End::Gone,
         };
         if text.len() > settings.event {
             reply(&replies, oversize(settings)).await;
@@ -265,10 +278,19 @@ fn oversize(settings: Settings) -> ToClient {
     ToClient::Fault(Fault::invalid("invalid_event", message))
 }
 
-fn is_oversize(error: &axum::Error) -> bool {
-    std::error::Error::source(error)
-        .and_then(|error| error.downcast_ref::<tungstenite::Error>())
-        .is_some_and(|error| matches!(error, tungstenite::Error::Capacity(_)))
+fn broken(error: &axum::Error) -> End {
+    use tungstenite::Error;
+    use tungstenite::error::ProtocolError;
+
+    let error = std::error::Error::source(error).and_then(|error| error.downcast_ref::<Error>());
+    match error {
+        Some(Error::Capacity(_)) => End::Oversize,
+        Some(Error::Utf8(_)) => End::Malformed(close_code::INVALID),
+        Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => End::Gone,
+        Some(Error::Protocol(_)) => End::Malformed(close_code::PROTOCOL),
+        // All others are of the connection.
+        _ => End::Gone,
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +300,7 @@ mod tests {
     use axum::extract::WebSocketUpgrade;
     use axum::routing::get;
     use serde_json::{Value, json};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::task::JoinSet;
     use tokio_tungstenite::tungstenite::Message as Sent;
@@ -431,6 +454,25 @@ mod tests {
         assert_eq!(event["error"]["code"], "invalid_event");
         assert_eq!(next_close(&mut line.client).await.0, 1009);
         assert!(line.from_client.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_breaks_the_protocol_is_told_so() {
+        for (frame, code) in [
+            // A text frame that is not UTF-8.
+            (&[0x81, 0x81, 0, 0, 0, 0, 0xff][..], 1007),
+            // A text frame that is not masked.
+            (&[0x81, 0x02, b'{', b'}'], 1002),
+            // A frame of an unknown kind.
+            (&[0x83, 0x80, 0, 0, 0, 0], 1002),
+            // A close frame with half a code.
+            (&[0x88, 0x81, 0, 0, 0, 0, 0x03], 1002),
+        ] {
+            let mut line = connect(PATIENT).await;
+            line.client.get_mut().write_all(frame).await.unwrap();
+            assert_eq!(next_close(&mut line.client).await.0, code, "{frame:x?}");
+            assert!(line.from_client.recv().await.is_none());
+        }
     }
 
     #[tokio::test]

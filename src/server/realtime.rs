@@ -24,6 +24,9 @@ use crate::wire::voxline;
 const UNAUTHORIZED: u16 = 3000;
 const INVALID: u16 = 4000;
 
+/// The largest message that is read of a client that is being turned away: it is dropped.
+const REFUSED_SIZE: usize = 64 << 10;
+
 /// OpenAI's subprotocol, and the one that its beta had.
 const REALTIME: &str = "realtime";
 const BETA: &str = "openai-beta.realtime-v1";
@@ -52,7 +55,10 @@ pub(crate) async fn connect(
         event: app.config.limits.event.0,
         notices,
     };
-    let size = settings.readable();
+    let size = match verdict {
+        Ok(_) => settings.readable(),
+        Err(_) => REFUSED_SIZE,
+    };
     let mut upgrade = upgrade.max_message_size(size).max_frame_size(size);
     if notices {
         upgrade.set_selected_protocol(HeaderValue::from_static(voxline::SUBPROTOCOL));

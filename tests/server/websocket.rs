@@ -1,11 +1,13 @@
 //! WebSocket sessions, from the upgrade to the close.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::harness::{BEARER, KEY, MODEL, Relay};
+use crate::harness::{BEARER, KEY, MODEL, PATIENCE, Relay};
 use futures_util::SinkExt;
 
 #[tokio::test]
@@ -82,6 +84,21 @@ async fn a_crowd_without_a_key_is_turned_away_before_the_upgrade() {
     assert_eq!(response.status().as_u16(), 401);
     assert!(crowd.len() >= 64, "{}", crowd.len());
     relay.connect().await.event_of("session.created").await;
+}
+
+#[tokio::test]
+async fn whoever_is_turned_away_is_not_listened_to() {
+    let relay = Relay::start(&[]).await;
+    let mut client = relay.connect_with("", &[]).await.unwrap();
+    assert_eq!(client.close().await.0, 3000);
+    // One message, smaller than what a client with a key may send.
+    let size = 24_u64 << 20;
+    let stream = client.socket.get_mut();
+    stream.write_all(&[0x82, 0xff]).await.unwrap();
+    stream.write_all(&size.to_be_bytes()).await.unwrap();
+    let message = vec![0; 4 + size as usize];
+    let sent = timeout(PATIENCE, stream.write_all(&message)).await;
+    sent.expect("the connection ends").unwrap_err();
 }
 
 #[tokio::test]
