@@ -3,8 +3,9 @@
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use crate::harness::{BEARER, KEY, MODEL, Relay};
+use crate::harness::{BEARER, KEY, MODEL, PATIENCE, Relay};
 
 /// What a browser offers: sound both ways, and a data channel.
 const OFFER: &str = "v=0\r\no=- 4611731400430051336 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n\
@@ -264,18 +265,21 @@ async fn error(answer: Response) -> Value {
     body["error"].clone()
 }
 
-/// Waits until no session is left.
+/// Waits until no session is left, for less than it takes a call to give up by itself.
 async fn gone(relay: &Relay) {
-    loop {
-        let metrics = reqwest::get(relay.url("/metrics")).await.unwrap();
-        if metrics
-            .text()
-            .await
-            .unwrap()
-            .contains("voxline_sessions 0\n")
-        {
-            return;
+    let waiting = async {
+        loop {
+            let metrics = reqwest::get(relay.url("/metrics")).await.unwrap();
+            if metrics
+                .text()
+                .await
+                .unwrap()
+                .contains("voxline_sessions 0\n")
+            {
+                return;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    timeout(PATIENCE, waiting).await.expect("the call ends");
 }
