@@ -23,7 +23,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 use crate::clock;
 use crate::core::latency::{Hop, Recorder, Sample};
-use crate::core::port::{Fault, FromVoice, Json, LinkEnd, ToVoice};
+use crate::core::port::{Fault, FromVoice, Json, LinkEnd, ToVoice, VoiceSession};
 use crate::provider::{OpenError, Patience, Upstream};
 use crate::wire::realtime::{Pinned, decode_voice, encode_voice, session_update};
 
@@ -143,32 +143,30 @@ fn connect_error(error: &Error) -> OpenError {
 
 /// Waits for the session and applies the client's settings to it.
 async fn configure(socket: &mut Socket, session: &Pinned) -> Result<FromVoice, OpenError> {
-    let created = next_session(socket).await?;
+    let (created, json) = next_session(socket).await?;
     if session.is_empty() {
-        return Ok(created);
+        return Ok(FromVoice::Session(created, json));
     }
 
-    let (event, _) = session_update(session);
+    let event = session_update(session);
     socket
         .send(Message::text(event))
         .await
         .map_err(|error| OpenError::Unreachable(error.to_string()))?;
-    let FromVoice::Session(effective, json) = next_session(socket).await? else {
-        unreachable!("`next_session` returns nothing else");
-    };
+    let (effective, json) = next_session(socket).await?;
 
     // The client sees one event: the session as it is, created.
     Ok(FromVoice::Session(effective, created_of(&json)))
 }
 
-async fn next_session(socket: &mut Socket) -> Result<FromVoice, OpenError> {
+async fn next_session(socket: &mut Socket) -> Result<(VoiceSession, Json), OpenError> {
     while let Some(message) = socket.next().await {
         let message = message.map_err(|error| OpenError::Unreachable(error.to_string()))?;
         let Message::Text(text) = message else {
             continue;
         };
         match decode_voice(&text) {
-            Some(event @ FromVoice::Session(..)) => return Ok(event),
+            Some(FromVoice::Session(session, json)) => return Ok((session, json)),
             Some(FromVoice::Error { json, .. }) => return Err(refusal(&json)),
             Some(_) | None => {}
         }

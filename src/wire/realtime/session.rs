@@ -37,16 +37,15 @@ impl Pinned {
     }
 }
 
-/// Encodes the relay's first `session.update` on a link, and the id that an error would name.
-pub fn session_update(session: &Pinned) -> (String, String) {
-    let event_id = event_id(RELAY_EVENT);
+/// Encodes the relay's first `session.update` on a link.
+pub fn session_update(session: &Pinned) -> String {
     let mut session = session.0.clone();
     session
         .entry("type")
         .or_insert_with(|| Value::from("realtime"));
-    let event = json!({ "type": "session.update", "event_id": event_id, "session": session });
+    let event_id = event_id(RELAY_EVENT);
 
-    (event.to_string(), event_id)
+    json!({ "type": "session.update", "event_id": event_id, "session": session }).to_string()
 }
 
 /// Takes the audio formats out of a session object.
