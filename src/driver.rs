@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::core::latency::Recorder;
-use crate::core::port::{CloseReason, FromClient, FromVoice, ToClient, ToVoice};
+use crate::core::port::{
+    CloseReason, FromClient, FromIssuer, FromVoice, ToClient, ToIssuer, ToVoice,
+};
 use crate::core::session::{Effect, Input, Loss, Neighbor, Session};
 
 /// What one input can make the session say to a neighbor, at the most, before it is asked to
@@ -26,24 +28,55 @@ pub struct Line<Out, In> {
 
 /// The queues between a session and its neighbors.
 pub struct Lines {
-    pub client: Line<ToClient, FromClient>,
+    /// Absent where the provider carries the call's sound itself, until a client joins.
+    pub client: Option<ClientLine>,
     pub voice: Line<ToVoice, FromVoice>,
+    /// Those who come while the session runs.
+    pub arrivals: mpsc::Receiver<Arrival>,
 }
 
-/// Runs `session` until it closes. `shutdown` asks it to come to an end; `cancel` hangs up.
+/// The queues between a session and a leg.
+pub type ClientLine = Line<ToClient, FromClient>;
+
+/// Somebody comes to a session that runs.
+pub enum Arrival {
+    /// Takes the place of the session's client, who may still be there.
+    Client(ClientLine),
+    /// Joins beside it: sees the same events, and may send some.
+    Sideband(ClientLine),
+}
+
+/// Who issues the session's credentials. Answers at once: it computes, and waits for nothing.
+pub type Issuer = Box<dyn FnMut(ToIssuer) -> FromIssuer + Send>;
+
+/// What tells a session to end.
+#[derive(Clone, Debug)]
+pub struct Signals {
+    /// The relay is shutting down: come to an end.
+    pub shutdown: CancellationToken,
+    /// The operator has revoked it: say so, and end.
+    pub revoked: CancellationToken,
+    /// End now: it was hung up, or the time for coming to an end is over.
+    pub cancel: CancellationToken,
+}
+
+/// Runs `session` until it closes.
 pub async fn run(
     mut session: Session,
     mut lines: Lines,
+    _issuer: Issuer,
     recorder: Recorder,
-    shutdown: CancellationToken,
-    cancel: CancellationToken,
+    signals: Signals,
 ) -> CloseReason {
     let mut shutting_down = false;
     let mut voice_gone = false;
     loop {
         while let Some(effect) = session.poll_effect() {
             let lost = match effect {
-                Effect::Client(message) => lines.client.send(message, Neighbor::Client),
+                Effect::Client(message) => lines
+                    .client
+                    .as_ref()
+                    .and_then(|client| client.send(message, Neighbor::Client)),
                 Effect::Voice(message) => lines.voice.send(message, Neighbor::Voice),
                 Effect::Record(sample) => {
                     recorder(sample);
@@ -56,10 +89,11 @@ pub async fn run(
             }
         }
 
+        let onward = lines.client.as_ref().map(|client| client.outbox.clone());
         let input = tokio::select! {
             biased;
-            () = cancel.cancelled() => Input::Client(FromClient::Hangup),
-            () = shutdown.cancelled(), if !shutting_down => {
+            () = signals.cancel.cancelled() => Input::Client(FromClient::Hangup),
+            () = signals.shutdown.cancelled(), if !shutting_down => {
                 shutting_down = true;
                 Input::Shutdown
             }
@@ -67,7 +101,11 @@ pub async fn run(
                 session.handle_timeout(clock::now());
                 continue;
             }
-            input = hear(&mut lines.voice.inbox, &lines.client.outbox), if !voice_gone => {
+            Some(Arrival::Client(line)) = lines.arrivals.recv() => {
+                lines.client = Some(line);
+                continue;
+            }
+            input = hear(&mut lines.voice.inbox, onward.as_ref()), if !voice_gone => {
                 match input {
                     Some(message) => Input::Voice(message),
                     None => {
@@ -76,7 +114,7 @@ pub async fn run(
                     }
                 }
             }
-            input = hear(&mut lines.client.inbox, &lines.voice.outbox) => match input {
+            input = hear_client(&mut lines.client, &lines.voice.outbox) => match input {
                 Some(message) => Input::Client(message),
                 None => Input::Lost(Neighbor::Client, Loss::Gone),
             },
@@ -85,10 +123,26 @@ pub async fn run(
     }
 }
 
+/// Waits for the client's next message; for ever if there is no client.
+async fn hear_client(
+    client: &mut Option<ClientLine>,
+    onward: &mpsc::Sender<ToVoice>,
+) -> Option<FromClient> {
+    match client {
+        Some(client) => hear(&mut client.inbox, Some(onward)).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits for a neighbor's next message, and for room to pass it on.
-async fn hear<In, Out>(inbox: &mut mpsc::Receiver<In>, onward: &mpsc::Sender<Out>) -> Option<In> {
-    // If the way on is closed there is nothing to wait for: the session will be told.
-    drop(onward.reserve_many(ROOM).await);
+async fn hear<In, Out>(
+    inbox: &mut mpsc::Receiver<In>,
+    onward: Option<&mpsc::Sender<Out>>,
+) -> Option<In> {
+    if let Some(onward) = onward {
+        // If the way on is closed there is nothing to wait for: the session will be told.
+        drop(onward.reserve_many(ROOM).await);
+    }
 
     inbox.recv().await
 }

@@ -4,6 +4,7 @@
 //! Everything else carries sound and messages to it and carries its decisions out. The code map
 //! is `docs/ARCHITECTURE.md`; `tests/layering.rs` holds it true.
 
+pub mod auth;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -15,7 +15,7 @@ use voxline::core::audio::Format;
 use voxline::core::playout::PlayoutConfig;
 use voxline::core::port::{
     ClientEvent, FromClient, FromVoice, Json, LinkEnd, Notice, Played, ResponseOutcome, ToClient,
-    ToVoice, VoiceSession,
+    ToVoice, Usage, VoiceSession,
 };
 use voxline::core::session::{Effect, Input, Loss, Neighbor, Playback, Session, SessionConfig};
 
@@ -160,6 +160,7 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
             json,
         }),
         ["done", response, outcome] => Input::Voice(FromVoice::ResponseDone {
+            usage: Usage::default(),
             response: (*response).into(),
             outcome: match *outcome {
                 "completed" => ResponseOutcome::Completed,

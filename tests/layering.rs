@@ -12,6 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("media", &[]),
     ("wire", &["core"]),
+    ("auth", &["core"]),
     ("telemetry", &["core"]),
     ("provider", &["clock", "core", "wire"]),
     ("sim", &["clock", "core", "media"]),

@@ -13,7 +13,7 @@ use voxline::core::ids::{ItemId, ResponseId};
 use voxline::core::playout::PlayoutConfig;
 use voxline::core::port::{
     ClientEvent, FromClient, FromVoice, Json, LinkEnd, Notice, Output, Played, ResponseOutcome,
-    State, ToClient, ToVoice, VoiceSession,
+    State, ToClient, ToVoice, Usage, VoiceSession,
 };
 use voxline::core::session::{Effect, Input, Loss, Neighbor, Playback, Session, SessionConfig};
 
@@ -397,6 +397,7 @@ impl World {
         };
 
         vec![voice(FromVoice::ResponseDone {
+            usage: Usage::default(),
             response: answer.response,
             outcome,
             json: "done".into(),

@@ -179,6 +179,12 @@ fn farewell(reason: Option<CloseReason>) -> (u16, &'static str) {
             close_code::RESTART,
             "The relay is restarting; connect again.",
         ),
+        // OpenAI's code for a credential that is not accepted.
+        Some(CloseReason::Revoked) => (3000, "The session was revoked."),
+        Some(CloseReason::TooLong) => (
+            close_code::NORMAL,
+            "The session has lasted as long as a session may.",
+        ),
         None => (close_code::ERROR, "The session broke; connect again."),
     }
 }

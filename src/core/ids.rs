@@ -53,3 +53,7 @@ id! {
     /// An item of the conversation: `item_…`.
     ItemId
 }
+id! {
+    /// A token of the relay's own, by its `jti`.
+    TokenId
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::core::audio::{Format, Frame};
-use crate::core::ids::{ItemId, ResponseId};
+use crate::core::ids::{ItemId, ResponseId, SessionId, TokenId};
 
 /// A JSON message that the session passes on without reading it.
 #[derive(Clone, Eq, PartialEq)]
@@ -42,6 +42,71 @@ impl fmt::Debug for Json {
     }
 }
 
+/// A credential of the relay's own, which opens doors: it is shown to its owner only.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Token(Arc<str>);
+
+impl Token {
+    /// Returns the text, for the one who must send or check it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Token {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<String> for Token {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// What a client holds, to connect again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Credential {
+    /// By which it is acknowledged.
+    pub id: TokenId,
+    pub token: Token,
+    /// Attaches to this very session.
+    pub resume: Token,
+    pub expires_at: Instant,
+    /// The same in seconds since 1970, for the client.
+    pub expires_unix: u64,
+}
+
+/// Said to whoever issues this session's credentials.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ToIssuer {
+    /// A token to attach to this session with, beside the one that the client holds.
+    Resume,
+    /// A fresh credential.
+    Renew,
+    /// The client has fetched a token by itself: is it one for this session's user?
+    Check(Token),
+}
+
+/// Said by whoever issues this session's credentials; each request is answered at once.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FromIssuer {
+    Resume(Token),
+    /// To be told to the client.
+    Issued(Credential),
+    /// The client's token is not accepted; it holds the one before.
+    Refused(Fault),
+    /// Nothing can be issued now.
+    Unavailable,
+}
+
 /// Said by the person's device.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FromClient {
@@ -53,6 +118,12 @@ pub enum FromClient {
     ClearOutput,
     /// How far the ear has got.
     Played(Played),
+    /// It speaks `voxline.v1`: it takes notices and can come back.
+    Extended,
+    /// `voxline.token_ack`: this token has arrived and is kept.
+    TokenAcknowledged(TokenId),
+    /// `voxline.token_present`: a token that the client has fetched by itself.
+    TokenPresented(Token),
     /// The person has hung up.
     Hangup,
 }
@@ -120,6 +191,20 @@ pub enum Notice {
     },
     /// `voxline.latency`: a turn's first audio has left the relay.
     Latency(TurnLatency),
+    /// `voxline.session`: this session's name, and how to come back to it within `window` of
+    /// losing the connection.
+    Session {
+        id: SessionId,
+        resume: Token,
+        window: Duration,
+    },
+    /// `voxline.token`: a fresh credential, to be acknowledged.
+    Token(Credential),
+    /// `voxline.token_expiring`: fetch a token, and present it within this time.
+    TokenExpiring { within: Duration },
+    /// `voxline.reconnect`: the token was not renewed; attach anew with this one, within this
+    /// time. The session goes on meanwhile.
+    Reconnect { resume: Token, within: Duration },
     /// `voxline.closing`: the session ends within this time.
     Closing {
         reason: CloseReason,
@@ -180,6 +265,10 @@ pub enum CloseReason {
     Expired,
     /// The relay is shutting down.
     Shutdown,
+    /// The operator has revoked it, or who runs it.
+    Revoked,
+    /// It has lasted as long as a session may.
+    TooLong,
 }
 
 /// Something to tell the client about in an `error` event.
@@ -277,8 +366,11 @@ pub enum FromVoice {
     ResponseDone {
         response: ResponseId,
         outcome: ResponseOutcome,
+        usage: Usage,
         json: Json,
     },
+    /// `output_audio_buffer.started`, `.stopped` or `.cleared`, where the provider owns playback.
+    Output(Output, ResponseId, Json),
     /// `error`. `answers_relay` if a message of the relay's own caused it.
     Error {
         code: String,
@@ -303,6 +395,16 @@ pub struct VoiceSession {
     /// How long the person is silent before the provider takes it that they have stopped; zero
     /// where it does not say.
     pub silence: Duration,
+}
+
+/// What the provider bills: `response.usage`, in tokens.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Usage {
+    pub input_text: u64,
+    pub input_audio: u64,
+    pub input_cached: u64,
+    pub output_text: u64,
+    pub output_audio: u64,
 }
 
 /// How a response ended: `response.status`.

@@ -15,15 +15,15 @@ use crate::clock;
 use crate::config::Config;
 use crate::core::ids::SessionId;
 use crate::core::playout::PlayoutConfig;
-use crate::core::port::{FromClient, ToClient};
+use crate::core::port::{FromClient, FromIssuer, ToClient};
 use crate::core::session::{Playback, Session, SessionConfig};
-use crate::driver::{self, Line, Lines};
+use crate::driver::{self, Line, Lines, Signals};
 use crate::gateway::Opening;
 use crate::provider::OpenError;
 use crate::provider::realtime::Link;
 use crate::server::App;
 use crate::server::error::ApiError;
-use crate::server::sessions::{Signals, Slot};
+use crate::server::sessions::Slot;
 use crate::wire::realtime::{Carrier, Pinned};
 
 /// Messages on their way between a leg and its session, each way.
@@ -121,18 +121,21 @@ async fn converse(
         inbox,
         mut tasks,
     } = link;
+    let (_arrivals, arrivals) = mpsc::channel(1);
     let lines = Lines {
-        client: Line {
+        client: Some(Line {
             outbox: to_client,
             inbox: from_client,
-        },
+        }),
         voice: Line { outbox, inbox },
+        arrivals,
     };
+    let issuer = Box::new(|_| FromIssuer::Unavailable);
     let opened = clock::now();
     let session = Session::new(settings(&app.config, playback), opened);
     let recorder = app.recorder.clone();
     tracing::info!("Session opened");
-    let driving = driver::run(session, lines, recorder, signals.shutdown, signals.cancel);
+    let driving = driver::run(session, lines, issuer, recorder, signals);
     let (reason, ()) = tokio::join!(driving, leg(to_session, from_session));
     let open_for = clock::now() - opened;
     tracing::info!(?reason, ?open_for, "Session closed");

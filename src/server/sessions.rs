@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::ids::SessionId;
 use crate::core::port::Fault;
+use crate::driver::Signals;
 use crate::server::error::ApiError;
 
 /// When somebody who was turned away should come back.
@@ -36,14 +37,6 @@ pub(crate) struct Sessions {
 
 /// Room for one conversation.
 pub(crate) struct Slot(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
-
-/// What tells a conversation to end.
-pub(crate) struct Signals {
-    /// The relay is shutting down: come to an end.
-    pub(crate) shutdown: CancellationToken,
-    /// End now: it was hung up, or the time for coming to an end is over.
-    pub(crate) cancel: CancellationToken,
-}
 
 impl Sessions {
     pub(crate) fn new(most: u32) -> Self {
@@ -88,6 +81,7 @@ impl Sessions {
         };
         let session = session(Signals {
             shutdown: self.stopping.clone(),
+            revoked: CancellationToken::new(),
             cancel,
         });
         let mut tasks = lock(&self.tasks);

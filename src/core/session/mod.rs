@@ -291,6 +291,9 @@ impl Session {
                 self.clear_output(now);
             }
             FromClient::Played(played) => self.speaker.report(played),
+            FromClient::Extended
+            | FromClient::TokenAcknowledged(_)
+            | FromClient::TokenPresented(_) => {}
             FromClient::Hangup => self.close(CloseReason::Hangup),
         }
     }

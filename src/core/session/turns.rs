@@ -93,12 +93,14 @@ impl Session {
             FromVoice::ResponseDone {
                 response,
                 outcome,
+                usage: _,
                 json,
             } => {
                 self.last_activity = now;
                 self.pass_on(json);
                 self.on_response_done(&response, outcome, now);
             }
+            FromVoice::Output(_, _, json) => self.pass_on(json),
             FromVoice::Error {
                 answers_relay: true,
                 ..

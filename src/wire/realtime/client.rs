@@ -252,6 +252,32 @@ fn encode_notice(notice: &Notice) -> Value {
             "relay_out_ms": millis(latency.relay_out),
             "total_ms": millis(latency.total()),
         }),
+        Notice::Session { id, resume, window } => json!({
+            "type": "voxline.session",
+            "event_id": event_id,
+            "session_id": id.as_str(),
+            "resume_token": resume.expose(),
+            "resume_window_ms": window.as_millis() as u64,
+        }),
+        Notice::Token(credential) => json!({
+            "type": "voxline.token",
+            "event_id": event_id,
+            "token_id": credential.id.as_str(),
+            "token": credential.token.expose(),
+            "expires_at": credential.expires_unix,
+            "resume_token": credential.resume.expose(),
+        }),
+        Notice::TokenExpiring { within } => json!({
+            "type": "voxline.token_expiring",
+            "event_id": event_id,
+            "within_ms": within.as_millis() as u64,
+        }),
+        Notice::Reconnect { resume, within } => json!({
+            "type": "voxline.reconnect",
+            "event_id": event_id,
+            "resume_token": resume.expose(),
+            "within_ms": within.as_millis() as u64,
+        }),
         Notice::Closing { reason, within } => json!({
             "type": "voxline.closing",
             "event_id": event_id,
@@ -284,6 +310,8 @@ fn reason_name(reason: CloseReason) -> &'static str {
         CloseReason::ProviderGone => "provider_gone",
         CloseReason::Expired => "expired",
         CloseReason::Shutdown => "shutdown",
+        CloseReason::Revoked => "revoked",
+        CloseReason::TooLong => "too_long",
     }
 }
 

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::core::port::{FromVoice, Json, ResponseOutcome, ToVoice};
+use crate::core::port::{FromVoice, Json, ResponseOutcome, ToVoice, Usage};
 use crate::wire::realtime::session::voice_session;
 use crate::wire::realtime::{RELAY_EVENT, event_id};
 
@@ -54,6 +54,7 @@ pub fn decode_voice(text: &str) -> Option<FromVoice> {
         "response.done" => parse(text).map(|event: WithResponse<'_>| FromVoice::ResponseDone {
             response: event.response.id.as_ref().into(),
             outcome: outcome(event.response.status.as_deref()),
+            usage: Usage::default(),
             json: json.clone(),
         }),
         "error" => parse(text).map(|event: WithError<'_>| FromVoice::Error {
