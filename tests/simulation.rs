@@ -479,6 +479,10 @@ impl World {
             ToClient::Notice(Notice::Interrupted { .. }) => self.saw("interrupted"),
             ToClient::Notice(Notice::Latency(_)) => self.saw("latency"),
             ToClient::Notice(Notice::Closing { .. }) => self.saw("closing"),
+            ToClient::Notice(Notice::Session { .. }) => self.saw("session"),
+            ToClient::Notice(Notice::Token(_)) => self.saw("token"),
+            ToClient::Notice(Notice::TokenExpiring { .. }) => self.saw("token_expiring"),
+            ToClient::Notice(Notice::Reconnect { .. }) => self.saw("reconnect"),
             ToClient::Fault(fault) => {
                 self.saw("fault");
                 if fault.code == "output_audio_buffer_full" {
