@@ -3,30 +3,60 @@
 //! There is one voice upstream for now; what it takes to open a link is asked for here and
 //! nowhere else, so that a second one changes this file only.
 
+use serde_json::Value;
+
 use crate::core::latency::Recorder;
 use crate::core::port::Fault;
-use crate::provider::realtime::{self, Link};
+use crate::provider::realtime::{self, Link, Target};
 use crate::provider::{OpenError, Patience, Upstream};
 use crate::wire::realtime::{Carrier, Pinned};
 
 /// What a link is wanted for.
 #[derive(Clone, Debug)]
 pub struct Opening {
-    pub model: String,
-    pub session: Pinned,
+    target: Target,
+    session: Pinned,
 }
 
 impl Opening {
-    /// Takes a client's session object as it came; `Null` is none.
-    pub fn new(model: String, session: serde_json::Value, carrier: Carrier) -> Result<Self, Fault> {
-        let session = if session.is_null() {
-            Pinned::default()
-        } else {
-            Pinned::new(session, carrier)?
-        };
-
-        Ok(Self { model, session })
+    /// Wants a conversation, with a client's session object as it came; `Null` is none.
+    pub fn conversation(model: String, session: Value, carrier: Carrier) -> Result<Self, Fault> {
+        Ok(Self {
+            target: Target::Model(model),
+            session: pinned(session, carrier)?,
+        })
     }
+
+    /// Wants what is said transcribed, with a client's session object as it came; `Null` is none.
+    pub fn transcription(session: Value, carrier: Carrier) -> Result<Self, Fault> {
+        let mut session = session;
+        if let Some(fields) = session.as_object_mut() {
+            fields
+                .entry("type")
+                .or_insert_with(|| "transcription".into());
+        }
+
+        Ok(Self {
+            target: Target::Transcription,
+            session: pinned(session, carrier)?,
+        })
+    }
+
+    /// Wants to join the provider's own call of this name, as it is.
+    pub fn sideband(call: String) -> Self {
+        Self {
+            target: Target::Call(call),
+            session: Pinned::default(),
+        }
+    }
+}
+
+fn pinned(session: Value, carrier: Carrier) -> Result<Pinned, Fault> {
+    if session.is_null() {
+        return Ok(Pinned::default());
+    }
+
+    Pinned::new(session, carrier)
 }
 
 /// Opens voice links.
@@ -49,7 +79,7 @@ impl Gateway {
     pub async fn open(&self, opening: &Opening) -> Result<Link, OpenError> {
         let opened = realtime::open(
             &self.upstream,
-            &opening.model,
+            &opening.target,
             &opening.session,
             self.patience,
             self.recorder.clone(),

@@ -44,16 +44,37 @@ pub struct Link {
     pub tasks: JoinSet<()>,
 }
 
+/// What a link leads to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// A new conversation with this model.
+    Model(String),
+    /// A call that runs, whose sound does not come this way: its sideband.
+    Call(String),
+    /// A new session that transcribes and does not answer.
+    Transcription,
+}
+
+impl Target {
+    fn query(&self) -> String {
+        match self {
+            Self::Model(model) => format!("model={}", query_value(model)),
+            Self::Call(call) => format!("call_id={}", query_value(call)),
+            Self::Transcription => "intent=transcription".to_owned(),
+        }
+    }
+}
+
 /// Connects, waits for the session and configures it.
 pub async fn open(
     upstream: &Upstream,
-    model: &str,
+    target: &Target,
     session: &Pinned,
     patience: Patience,
     recorder: Recorder,
 ) -> Result<Link, OpenError> {
     let handshake = async {
-        let mut socket = connect(upstream, model).await?;
+        let mut socket = connect(upstream, target).await?;
         let ready = configure(&mut socket, session).await?;
         Ok((socket, ready))
     };
@@ -78,14 +99,14 @@ pub async fn open(
     })
 }
 
-async fn connect(upstream: &Upstream, model: &str) -> Result<Socket, OpenError> {
+async fn connect(upstream: &Upstream, target: &Target) -> Result<Socket, OpenError> {
     let base = upstream.base_url.trim_end_matches('/');
     let base = match base.split_once("://") {
         Some(("http" | "ws", rest)) => format!("ws://{rest}"),
         Some(("https" | "wss", rest)) => format!("wss://{rest}"),
         Some(_) | None => return Err(OpenError::Unreachable(format!("`{base}` is not a URL"))),
     };
-    let url = format!("{base}/realtime?model={}", query_value(model));
+    let url = format!("{base}/realtime?{}", target.query());
     let mut request = url
         .into_client_request()
         .map_err(|error| connect_error(&error))?;
@@ -314,9 +335,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_model_name_cannot_smuggle_a_parameter() {
-        assert_eq!(query_value("gpt-realtime-2.1"), "gpt-realtime-2.1");
-        assert_eq!(query_value("a&call_id=b c"), "a%26call_id%3Db%20c");
+    fn a_name_cannot_smuggle_a_parameter() {
+        let query = |target: Target| target.query();
+
+        assert_eq!(query(Target::Model("gpt-2.1".into())), "model=gpt-2.1");
+        assert_eq!(
+            query(Target::Model("a&call_id=b c".into())),
+            "model=a%26call_id%3Db%20c"
+        );
+        assert_eq!(
+            query(Target::Call("rtc_1&model=x".into())),
+            "call_id=rtc_1%26model%3Dx"
+        );
+        assert_eq!(query(Target::Transcription), "intent=transcription");
     }
 
     #[test]

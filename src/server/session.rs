@@ -24,7 +24,7 @@ use crate::provider::realtime::Link;
 use crate::server::App;
 use crate::server::error::ApiError;
 use crate::server::sessions::Slot;
-use crate::wire::realtime::{Carrier, Pinned};
+use crate::wire::realtime::Carrier;
 
 /// Messages on their way between a leg and its session, each way.
 const QUEUE: usize = 128;
@@ -46,7 +46,7 @@ pub(crate) async fn call(
     model: String,
     session: Option<Value>,
 ) -> Result<String, ApiError> {
-    let opening = Opening::new(model, session.unwrap_or_default(), Carrier::WebRtc)
+    let opening = Opening::conversation(model, session.unwrap_or_default(), Carrier::WebRtc)
         .map_err(ApiError::bad_request)?;
     let (answer, leg) = app.endpoint.answer(offer).await.map_err(|error| {
         let status = StatusCode::from_u16(error.status());
@@ -86,8 +86,10 @@ pub(crate) fn websocket(
     let own = Arc::clone(app);
     app.sessions.start(id, slot, |signals| {
         let conversation = async move {
-            let session = Pinned::default();
-            let opening = Opening { model, session };
+            let opening = match Opening::conversation(model, Value::Null, Carrier::WebSocket) {
+                Ok(opening) => opening,
+                Err(fault) => return leg.refuse(fault, INVALID).await,
+            };
             let opened = tokio::select! {
                 biased;
                 () = signals.cancel.cancelled() => return,
