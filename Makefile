@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run web test tools lint rust browser openai-python audit bench clean
+.PHONY: help run web test tools lint audit rust web-test browser openai-python bench clean
 
 CARGO ?= cargo
 NPM := npm --no-fund --no-audit --no-update-notifier
@@ -25,7 +25,7 @@ run: web ## Build all, web page too, and serve it on http://127.0.0.1:8080
 
 web: web-demo/dist/index.html ## Build the web page
 
-test: tools lint rust web-test browser openai-python ## Install what the tests need, then run all of them
+test: tools lint audit rust web-test browser openai-python ## Install what the tests need, then run all of them
 	@$(STAGE) --total
 
 tools:
@@ -34,6 +34,10 @@ tools:
 lint: ## Check formatting and lints, warnings denied
 	@$(STAGE) "Rust formatting" $(CARGO) fmt --check
 	@$(STAGE) "Clippy" $(CARGO) clippy --locked --all-targets -- -D warnings
+
+audit: ## Check licences and advisories of all dependencies
+	@$(STAGE) "Dependencies" tests/dependencies/check
+	@$(STAGE) "Dependency check's own test" tests/dependencies/selftest
 
 rust: ## Run the Rust tests
 	@$(STAGE) "Rust tests" $(CARGO) test --locked
@@ -56,9 +60,6 @@ openai-python: ## Talk to the relay with OpenAI's own Python client
 
 bench: ## Measure the latency that the relay adds
 	$(CARGO) bench --locked
-
-audit: ## Check licences and advisories of all dependencies (needs cargo-deny)
-	$(CARGO) deny check
 
 clean: ## Remove everything that was built
 	$(CARGO) clean
