@@ -3,7 +3,7 @@
 //! There is one voice upstream for now; what it takes to open a link is asked for here and
 //! nowhere else, so that a second one changes this file only.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::core::latency::Recorder;
 use crate::core::port::Fault;
@@ -23,22 +23,22 @@ impl Opening {
     pub fn conversation(model: String, session: Value, carrier: Carrier) -> Result<Self, Fault> {
         Ok(Self {
             target: Target::Model(model),
-            session: pinned(session, carrier)?,
+            session: Pinned::new(or_empty(session), carrier)?,
         })
     }
 
     /// Wants what is said transcribed, with a client's session object as it came; `Null` is none.
     pub fn transcription(session: Value, carrier: Carrier) -> Result<Self, Fault> {
-        let mut session = session;
+        let mut session = or_empty(session);
         if let Some(fields) = session.as_object_mut() {
             fields
                 .entry("type")
-                .or_insert_with(|| "transcription".into());
+                .or_insert_with(|| Value::from("transcription"));
         }
 
         Ok(Self {
             target: Target::Transcription,
-            session: pinned(session, carrier)?,
+            session: Pinned::new(session, carrier)?,
         })
     }
 
@@ -51,12 +51,12 @@ impl Opening {
     }
 }
 
-fn pinned(session: Value, carrier: Carrier) -> Result<Pinned, Fault> {
+fn or_empty(session: Value) -> Value {
     if session.is_null() {
-        return Ok(Pinned::default());
+        Value::Object(Map::new())
+    } else {
+        session
     }
-
-    Pinned::new(session, carrier)
 }
 
 /// Opens voice links.

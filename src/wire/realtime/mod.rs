@@ -9,7 +9,7 @@ mod session;
 mod voice;
 
 pub use client::{decode_client, encode_client, error_body};
-pub use session::{Pinned, session_update};
+pub use session::{Pinned, call_session, session_update};
 pub use voice::{decode_voice, encode_voice};
 
 /// How a client's sound travels, which decides what its events may say.

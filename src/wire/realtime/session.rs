@@ -18,6 +18,7 @@ impl Pinned {
         let mut session = session;
         if carrier == Carrier::WebRtc {
             pin_formats(&mut session);
+            name_formats(&mut session);
         }
         let Value::Object(mut fields) = session else {
             return Err(Fault::invalid(
@@ -46,6 +47,44 @@ pub fn session_update(session: &Pinned) -> String {
     let event_id = event_id(RELAY_EVENT);
 
     json!({ "type": "session.update", "event_id": event_id, "session": session }).to_string()
+}
+
+/// Encodes the session object of the relay's own `POST /v1/realtime/calls`.
+pub fn call_session(session: &Pinned, model: &str) -> String {
+    let mut session = session.0.clone();
+    session
+        .entry("type")
+        .or_insert_with(|| Value::from("realtime"));
+    session.insert("model".to_owned(), Value::from(model));
+
+    Value::Object(session).to_string()
+}
+
+/// Names the format of the relay's own sound: not every provider's default is OpenAI's.
+fn name_formats(session: &mut Value) {
+    let transcribes = session["type"] == "transcription";
+    let Some(fields) = session.as_object_mut() else {
+        return;
+    };
+    let sides: &[&str] = if transcribes {
+        &["input"]
+    } else {
+        &["input", "output"]
+    };
+    let audio = fields.entry("audio").or_insert_with(|| json!({}));
+    for side in sides {
+        // What is no object is for the provider to refuse.
+        let Some(audio) = audio.as_object_mut() else {
+            return;
+        };
+        let side = audio.entry(*side).or_insert_with(|| json!({}));
+        if let Some(side) = side.as_object_mut() {
+            side.insert(
+                "format".to_owned(),
+                json!({ "type": "audio/pcm", "rate": 24_000 }),
+            );
+        }
+    }
 }
 
 /// Takes the audio formats out of a session object.
@@ -80,5 +119,55 @@ fn format(format: &Value) -> Format {
         Some("audio/pcmu") => Format::Pcmu,
         Some("audio/pcma") => Format::Pcma,
         _ => Format::Pcm,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webrtc_session_names_the_relays_format_whatever_the_client_says() {
+        let pcm = json!({ "type": "audio/pcm", "rate": 24_000 });
+        let pinned = |session: Value| {
+            let text = session_update(&Pinned::new(session, Carrier::WebRtc).unwrap());
+            let mut event: Value = serde_json::from_str(&text).unwrap();
+            event["session"].take()
+        };
+
+        let session = pinned(json!({ "type": "realtime", "model": "m", "audio": {
+            "input": { "format": { "type": "audio/pcmu" }, "turn_detection": null } } }));
+        assert_eq!(session["audio"]["input"]["format"], pcm);
+        assert_eq!(session["audio"]["input"]["turn_detection"], Value::Null);
+        assert_eq!(session["audio"]["output"], json!({ "format": pcm }));
+        assert!(session.get("model").is_none());
+
+        let session = pinned(json!({ "type": "transcription" }));
+        assert_eq!(session["audio"], json!({ "input": { "format": pcm } }));
+
+        // Nonsense is the provider's to refuse.
+        for audio in [json!(7), json!(null), json!({ "input": [] })] {
+            let session = pinned(json!({ "type": "realtime", "audio": audio.clone() }));
+            assert_eq!(session["audio"]["input"], audio["input"]);
+        }
+    }
+
+    #[test]
+    fn a_websocket_session_is_passed_on_as_it_came() {
+        let session = json!({ "type": "realtime", "audio": {
+            "input": { "format": { "type": "audio/pcmu" } } } });
+        let pinned = Pinned::new(session.clone(), Carrier::WebSocket).unwrap();
+        let event: Value = serde_json::from_str(&session_update(&pinned)).unwrap();
+        assert_eq!(event["session"], session);
+    }
+
+    #[test]
+    fn a_call_is_asked_for_with_a_type_and_a_model() {
+        let pinned = Pinned::new(json!({ "instructions": "i" }), Carrier::WebSocket).unwrap();
+        let session: Value = serde_json::from_str(&call_session(&pinned, "m")).unwrap();
+        assert_eq!(
+            session,
+            json!({ "type": "realtime", "model": "m", "instructions": "i" })
+        );
     }
 }
