@@ -8,4 +8,5 @@ pub mod ids;
 pub mod latency;
 pub mod playout;
 pub mod port;
+pub mod resilience;
 pub mod session;
