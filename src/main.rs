@@ -8,6 +8,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use voxline::auth::{self, FileError, KeyDigest};
+use voxline::clock;
 use voxline::config::{self, Config, Fallback, Provider, SETTINGS, Setting, Sources};
 use voxline::server::{self, Server};
 
@@ -26,6 +28,8 @@ Examples:
   voxline config --show                    what is in effect, and where it comes from
   voxline config                           describe every setting
   voxline sim --listen 127.0.0.1:9090      the embedded provider alone, as a server
+  voxline api-key                          make a key for a tenant
+  voxline signing-key /etc/voxline/keys    make a key that signs tokens
 
 Environment:
   OPENAI_API_KEY           the key shown to OpenAI
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
         }
         Some(("config", _)) => Ok(config::reference()),
         Some(("sim", matches)) => sim(matches).map(|()| String::new()),
+        Some(("api-key", _)) => Ok(api_key()),
+        Some(("signing-key", matches)) => signing_key(matches),
         Some((_, matches)) => serve(matches).map(|()| String::new()),
         None => serve(&matches).map(|()| String::new()),
     };
@@ -79,6 +85,15 @@ impl From<config::ConfigError> for Failure {
 
 impl From<server::StartError> for Failure {
     fn from(error: server::StartError) -> Self {
+        Self {
+            message: error.to_string(),
+            code: 1,
+        }
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
         Self {
             message: error.to_string(),
             code: 1,
@@ -133,6 +148,17 @@ fn command() -> Command {
                     let key = flag.get_id().as_str();
                     key.starts_with("sim.") || key.starts_with("log.")
                 })),
+        )
+        .subcommand(Command::new("api-key").about("Make an API key for a tenant"))
+        .subcommand(
+            Command::new("signing-key")
+                .about("Write a new key for signing tokens into a directory")
+                .arg(
+                    Arg::new("directory")
+                        .value_name("DIRECTORY")
+                        .required(true)
+                        .help("The directory that `tokens.keys` names; made if there is none."),
+                ),
         )
         .subcommand(
             Command::new("config")
@@ -210,6 +236,23 @@ fn sim(matches: &ArgMatches) -> Result<(), Failure> {
         .await?;
         Ok(())
     })
+}
+
+fn api_key() -> String {
+    let key = auth::new_api_key();
+    format!(
+        "{key}\n\nThe key shows only now. The relay needs just its digest, in the file of \
+         tenants:\n\n[tenant.NAME]\napi_keys = [\"{}\"]\n",
+        KeyDigest::of(&key)
+    )
+}
+
+fn signing_key(matches: &ArgMatches) -> Result<String, Failure> {
+    let directory = matches
+        .get_one::<String>("directory")
+        .expect("the argument is required");
+    let (path, kid) = auth::write_signing_key(directory.as_ref(), clock::wall())?;
+    Ok(format!("{}\n  key id  {kid}\n", path.display()))
 }
 
 /// Tells where the relay is and how to use it. The first address is that of the page.

@@ -12,14 +12,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("media", &[]),
     ("wire", &["core"]),
-    ("auth", &["core"]),
+    ("auth", &["clock", "core"]),
     ("telemetry", &["core"]),
     ("provider", &["clock", "core", "wire"]),
     ("sim", &["clock", "core", "media"]),
     ("gateway", &["core", "provider", "wire"]),
     ("client", &["clock", "core", "media", "wire"]),
     ("driver", &["clock", "core"]),
-    ("config", &["sim"]),
+    ("config", &["auth", "sim"]),
     (
         "server",
         &[

@@ -20,6 +20,7 @@ pub use crate::config::secret::{Keys, Secret};
 pub use crate::config::settings::{Fallback, SETTINGS, Setting};
 pub use crate::config::value::{BaseUrl, LogFilter, LogFormat, Name, Size};
 
+use crate::auth::{self, KeyDigest};
 use crate::config::layers::{Entries, Entry};
 use crate::config::value::{Choice, Mishap, Value};
 use crate::sim;
@@ -31,6 +32,7 @@ pub struct Config {
     pub udp: SocketAddr,
     pub public_addr: Option<IpAddr>,
     pub keys: Keys,
+    pub auth: auth::Settings,
     pub provider: Provider,
     pub model: Name,
     pub connect_timeout: Duration,
@@ -111,7 +113,8 @@ pub enum ConfigError {
     },
     #[error(
         "`listen` is {listen}, which others can reach, and there is no key for clients: set \
-         VOXLINE_API_KEY (several keys: separate them by commas), or listen on 127.0.0.1"
+         VOXLINE_API_KEY (several keys: separate them by commas) or VOXLINE_TENANTS, or listen on \
+         127.0.0.1"
     )]
     Open { listen: SocketAddr },
     #[error(
@@ -130,11 +133,13 @@ impl Config {
     fn read(entries: &Entries) -> Result<Self, ConfigError> {
         let entries = Reader(entries);
         let listen = entries.value("listen")?;
+        let keys = keys(&entries, listen)?;
         Ok(Self {
             listen,
             udp: entries.optional("udp")?.unwrap_or(listen),
             public_addr: entries.optional("public_addr")?,
-            keys: keys(&entries, listen)?,
+            auth: auth(&entries, &keys)?,
+            keys,
             provider: provider(&entries)?,
             model: entries.value("openai.model")?,
             connect_timeout: entries.bounded("openai.connect_timeout")?,
@@ -172,13 +177,30 @@ impl Config {
 
 fn keys(entries: &Reader<'_>, listen: SocketAddr) -> Result<Keys, ConfigError> {
     let keys: Vec<Secret> = entries.list("api_key")?;
-    if !keys.is_empty() {
+    let tenants: Option<PathBuf> = entries.optional("tenants")?;
+    if !keys.is_empty() || tenants.is_some() {
         Ok(Keys::Configured(keys))
     } else if listen.ip().to_canonical().is_loopback() {
         Ok(Keys::develop())
     } else {
         Err(ConfigError::Open { listen })
     }
+}
+
+fn auth(entries: &Reader<'_>, keys: &Keys) -> Result<auth::Settings, ConfigError> {
+    let admin_key: Option<Secret> = entries.optional("admin_key")?;
+    Ok(auth::Settings {
+        api_keys: keys.digests(),
+        tenants: entries.optional("tenants")?,
+        admin_key: admin_key.map(|key| KeyDigest::of(key.expose())),
+        ttl: entries.bounded("tokens.ttl")?,
+        max_ttl: entries.bounded("tokens.max_ttl")?,
+        skew: entries.bounded("tokens.skew")?,
+        issuer: entries.value::<Name>("tokens.issuer")?.as_str().to_owned(),
+        keys: entries.optional("tokens.keys")?,
+        reload: entries.bounded("auth.reload")?,
+        revocations: entries.optional("auth.revocations")?,
+    })
 }
 
 fn provider(entries: &Reader<'_>) -> Result<Provider, ConfigError> {

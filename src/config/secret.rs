@@ -8,6 +8,8 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::auth::KeyDigest;
+
 /// Text that is not for anybody's eyes.
 #[derive(Clone)]
 pub struct Secret(String);
@@ -62,6 +64,15 @@ impl Keys {
         keys.iter()
             .fold(Choice::from(0), |known, key| known | key.compare(candidate))
             .into()
+    }
+
+    /// Returns what the keys are recognized by.
+    pub(crate) fn digests(&self) -> Vec<KeyDigest> {
+        let keys = match self {
+            Self::Configured(keys) => keys.as_slice(),
+            Self::Development(key) => std::slice::from_ref(key),
+        };
+        keys.iter().map(|key| KeyDigest::of(key.expose())).collect()
     }
 
     /// Returns the development key, if that is what there is.

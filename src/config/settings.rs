@@ -88,6 +88,24 @@ pub const SETTINGS: &[Setting] = &[
         secret: true,
     },
     Setting {
+        key: "tenants",
+        value: "FILE",
+        default: Fallback::Unset("only the tenant `default`, whose keys are those of `api_key`"),
+        range: None,
+        about: "A TOML file of tenants, their keys and limits, as described under \"Tenants\" below. \
+                It is read again when it changes; a file with a mistake is refused, and what was \
+                there before stays.",
+        secret: false,
+    },
+    Setting {
+        key: "admin_key",
+        value: "KEY",
+        default: Fallback::Unset("none, and no admin API"),
+        range: None,
+        about: "The key that opens the admin API, such as the list of revocations.",
+        secret: true,
+    },
+    Setting {
         key: "provider",
         value: "auto|openai|embedded",
         default: Fallback::Value("auto"),
@@ -129,6 +147,72 @@ pub const SETTINGS: &[Setting] = &[
         range: Some(("100ms", "60s")),
         about: "How long opening a session at the provider may take, from the first packet to \
                 its `session.created`.",
+        secret: false,
+    },
+    Setting {
+        key: "tokens.ttl",
+        value: "DURATION",
+        default: Fallback::Value("5m"),
+        range: Some(("10s", "2h")),
+        about: "How long a client secret is valid if nothing else is asked for; `tokens.max_ttl` \
+                caps it.",
+        secret: false,
+    },
+    Setting {
+        key: "tokens.max_ttl",
+        value: "DURATION",
+        default: Fallback::Value("2h"),
+        range: Some(("10s", "2h")),
+        about: "How long a client secret may be valid. Asking for longer is refused. The same for \
+                all relays that share their signing keys.",
+        secret: false,
+    },
+    Setting {
+        key: "tokens.skew",
+        value: "DURATION",
+        default: Fallback::Value("5s"),
+        range: Some(("0s", "1m")),
+        about: "How far the clocks of relays that share signing keys may differ: so long is a \
+                token taken after its end, and before its beginning.",
+        secret: false,
+    },
+    Setting {
+        key: "tokens.issuer",
+        value: "NAME",
+        default: Fallback::Value("voxline"),
+        range: None,
+        about: "Who tokens say they are from. A token of another issuer is refused.",
+        secret: false,
+    },
+    Setting {
+        key: "tokens.keys",
+        value: "DIRECTORY",
+        default: Fallback::Unset(
+            "a key made at the start and changed daily, which no other relay has",
+        ),
+        range: None,
+        about: "Where the Ed25519 keys are that sign tokens: each `*.pem` in it, in PKCS#8, as \
+                `voxline signing-key` and `openssl genpkey -algorithm ed25519` write. All verify; \
+                the one whose name sorts last signs, once it has been there for `auth.reload`, so \
+                that every relay knows it first. One that is removed verifies until its last \
+                token has expired.",
+        secret: false,
+    },
+    Setting {
+        key: "auth.reload",
+        value: "DURATION",
+        default: Fallback::Value("10s"),
+        range: Some(("100ms", "1h")),
+        about: "How often `tenants` and `tokens.keys` are looked at again.",
+        secret: false,
+    },
+    Setting {
+        key: "auth.revocations",
+        value: "FILE",
+        default: Fallback::Unset("in memory only: a restart forgets them"),
+        range: None,
+        about: "Where revocations are kept, so that a restart does not forgive. Each relay needs \
+                a file of its own, in a directory that it may write to.",
         secret: false,
     },
     Setting {

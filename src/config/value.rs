@@ -1,6 +1,7 @@
 //! The text of a setting -> a value of its type, and nothing that breaks its rule.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -126,6 +127,14 @@ impl Value for Name {
 
     fn parse(text: &str) -> Option<Self> {
         is_token(text, 1).then(|| Self(text.to_owned()))
+    }
+}
+
+impl Value for PathBuf {
+    const RULE: &'static str = "a path";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty() && !text.contains(char::is_control)).then(|| text.into())
     }
 }
 
