@@ -3,13 +3,16 @@
 //! There is one voice upstream for now; what it takes to open a link is asked for here and
 //! nowhere else, so that a second one changes this file only.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::core::latency::Recorder;
 use crate::core::port::Fault;
+use crate::provider::calls::{Calls, Created};
 use crate::provider::realtime::{self, Link, Target};
 use crate::provider::{OpenError, Patience, Upstream};
-use crate::wire::realtime::{Carrier, Pinned};
+use crate::wire::realtime::{Carrier, Pinned, call_session};
 
 /// What a link is wanted for.
 #[derive(Clone, Debug)]
@@ -59,9 +62,13 @@ fn or_empty(session: Value) -> Value {
     }
 }
 
-/// Opens voice links.
+/// The waits, in milliseconds, for a provider to know the call that it has just created.
+const KNOWN_AFTER: [u64; 5] = [50, 100, 200, 400, 800];
+
+/// Opens voice links, and calls at the provider.
 pub struct Gateway {
     upstream: Upstream,
+    calls: Calls,
     patience: Patience,
     recorder: Recorder,
 }
@@ -69,26 +76,163 @@ pub struct Gateway {
 impl Gateway {
     pub fn new(upstream: Upstream, patience: Patience, recorder: Recorder) -> Self {
         Self {
+            calls: Calls::new(upstream.clone(), patience),
             upstream,
             patience,
             recorder,
         }
     }
 
-    /// Opens a link that is ready for use.
+    /// Opens a link that is ready for use. A call that is not known yet is asked for again.
     pub async fn open(&self, opening: &Opening) -> Result<Link, OpenError> {
-        let opened = realtime::open(
-            &self.upstream,
-            &opening.target,
-            &opening.session,
-            self.patience,
-            self.recorder.clone(),
-        )
-        .await;
-        if let Err(error) = &opened {
-            tracing::warn!(%error, base_url = self.upstream.base_url, "No voice link");
+        let mut waits = KNOWN_AFTER.iter();
+        let opened = loop {
+            let opened = realtime::open(
+                &self.upstream,
+                &opening.target,
+                &opening.session,
+                self.patience,
+                self.recorder.clone(),
+            )
+            .await;
+            match (&opened, waits.next()) {
+                (Err(error), Some(wait)) if error.is_unknown_call() => {
+                    tokio::time::sleep(Duration::from_millis(*wait)).await;
+                }
+                _ => break opened,
+            }
+        };
+
+        opened.inspect_err(|error| self.warn(error, "No voice link"))
+    }
+
+    /// Creates a call at the provider, for the device that made this offer.
+    pub async fn create_call(&self, offer: &str, opening: &Opening) -> Result<Created, OpenError> {
+        let Target::Model(model) = &opening.target else {
+            let fault = Fault::invalid("invalid_value", "Only a conversation can be a call.");
+            return Err(OpenError::Refused(fault.at("session.type")));
+        };
+        let session = call_session(&opening.session, model);
+        let created = self.calls.create(offer, &session).await;
+
+        created.inspect_err(|error| self.warn(error, "No call at the provider"))
+    }
+
+    /// Ends a call at the provider.
+    pub async fn hang_up(&self, call: &str) -> Result<(), OpenError> {
+        let ended = self.calls.hang_up(call).await;
+
+        ended.inspect_err(|error| self.warn(error, "A call at the provider may go on"))
+    }
+
+    fn warn(&self, error: &OpenError, so: &str) {
+        tracing::warn!(%error, base_url = self.upstream.base_url, "{so}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use axum::Router;
+    use axum::extract::ws::{Message, WebSocketUpgrade};
+    use axum::extract::{RawQuery, State};
+    use axum::http::StatusCode;
+    use axum::response::{IntoResponse, Response};
+    use axum::routing::get;
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::core::port::FromVoice;
+
+    #[tokio::test]
+    async fn a_call_that_is_not_known_yet_is_asked_for_again_and_comes_with_its_session() {
+        for refusal in [Refusal::Status, Refusal::Event] {
+            let provider = Provider::start(refusal, 2).await;
+
+            let opening = Opening::sideband("rtc_1".to_owned());
+            let mut link = provider.gateway().open(&opening).await.unwrap();
+
+            let first = link.inbox.recv().await;
+            assert!(matches!(first, Some(FromVoice::Session(..))), "{first:?}");
+            assert_eq!(provider.asked(), 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_nobody_knows_is_given_up() {
+        let provider = Provider::start(Refusal::Status, u32::MAX).await;
+
+        let opening = Opening::sideband("rtc_1".to_owned());
+        let Err(error) = provider.gateway().open(&opening).await else {
+            panic!("joined");
+        };
+
+        assert!(error.is_unknown_call(), "{error}");
+        assert_eq!(provider.asked(), 1 + KNOWN_AFTER.len() as u32);
+    }
+
+    /// How a provider says that it does not know a call.
+    #[derive(Clone, Copy)]
+    enum Refusal {
+        Status,
+        Event,
+    }
+
+    /// Does not know the call when it is asked for the first few times.
+    struct Provider {
+        base_url: String,
+        asked: Arc<AtomicU32>,
+        _tasks: JoinSet<()>,
+    }
+
+    impl Provider {
+        async fn start(refusal: Refusal, times: u32) -> Self {
+            let asked = Arc::new(AtomicU32::new(0));
+            let handle = async move |State(asked): State<Arc<AtomicU32>>,
+                                     RawQuery(query): RawQuery,
+                                     upgrade: WebSocketUpgrade|
+                        -> Response {
+                assert_eq!(query.as_deref(), Some("call_id=rtc_1"));
+                let known = asked.fetch_add(1, Ordering::Relaxed) >= times;
+                let text = match (known, refusal) {
+                    (true, _) => r#"{"type":"session.created","session":{"type":"realtime"}}"#,
+                    (false, Refusal::Status) => return StatusCode::NOT_FOUND.into_response(),
+                    (false, Refusal::Event) => {
+                        r#"{"type":"error","error":{"code":"call_id_not_found","message":"m"}}"#
+                    }
+                };
+                upgrade.on_upgrade(async move |mut socket| {
+                    socket.send(Message::text(text)).await.unwrap();
+                    while let Some(Ok(_)) = socket.recv().await {}
+                })
+            };
+            let router = Router::new()
+                .route("/realtime", get(handle))
+                .with_state(asked.clone());
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let base_url = format!("http://{}", listener.local_addr().unwrap());
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+            Self {
+                base_url,
+                asked,
+                _tasks: tasks,
+            }
         }
 
-        opened
+        fn gateway(&self) -> Gateway {
+            let upstream = Upstream {
+                base_url: self.base_url.clone(),
+                api_key: "sk-test".to_owned(),
+            };
+            Gateway::new(upstream, Patience::default(), Arc::new(|_| {}))
+        }
+
+        fn asked(&self) -> u32 {
+            self.asked.load(Ordering::Relaxed)
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Talks to one upstream, once, and reports how it went.
 
+pub mod calls;
 pub mod realtime;
+mod refusal;
 
 use std::fmt;
 use std::time::Duration;
@@ -65,6 +67,15 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Tells whether the provider does not know the call that was to be joined. It may in a moment,
+    /// if the call is new.
+    pub fn is_unknown_call(&self) -> bool {
+        match self {
+            Self::Refused(fault) => refusal::UNKNOWN_CALL.contains(&fault.code.as_ref()),
+            Self::Credential(_) | Self::Busy { .. } | Self::Unreachable(_) => false,
+        }
+    }
+
     /// Returns what to tell the client. What only the operator can mend is not spelled out.
     pub fn fault(&self) -> Fault {
         match self {
@@ -86,4 +97,16 @@ impl OpenError {
             ),
         }
     }
+}
+
+/// Percent-encodes all but unreserved characters (RFC 3986, section 2.3).
+pub(crate) fn query_value(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
 }

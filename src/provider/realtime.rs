@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
@@ -24,7 +24,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use crate::clock;
 use crate::core::latency::{Hop, Recorder, Sample};
 use crate::core::port::{Fault, FromVoice, Json, LinkEnd, ToVoice, VoiceSession};
-use crate::provider::{OpenError, Patience, Upstream};
+use crate::provider::refusal::{UNKNOWN_CALL, http_refusal, refusal};
+use crate::provider::{OpenError, Patience, Upstream, query_value};
 use crate::wire::realtime::{Pinned, decode_voice, encode_voice, session_update};
 
 /// Messages on their way to the provider: some five seconds of sound in 20 ms frames.
@@ -61,6 +62,13 @@ impl Target {
             Self::Model(model) => format!("model={}", query_value(model)),
             Self::Call(call) => format!("call_id={}", query_value(call)),
             Self::Transcription => "intent=transcription".to_owned(),
+        }
+    }
+
+    fn is_call(&self) -> bool {
+        match self {
+            Self::Call(_) => true,
+            Self::Model(_) | Self::Transcription => false,
         }
     }
 }
@@ -109,7 +117,7 @@ async fn connect(upstream: &Upstream, target: &Target) -> Result<Socket, OpenErr
     let url = format!("{base}/realtime?{}", target.query());
     let mut request = url
         .into_client_request()
-        .map_err(|error| connect_error(&error))?;
+        .map_err(|error| connect_error(&error, target))?;
     let bearer = HeaderValue::try_from(format!("Bearer {}", upstream.api_key))
         .map_err(|_| OpenError::Credential("it holds a character that HTTP forbids".to_owned()))?;
     request.headers_mut().insert(header::AUTHORIZATION, bearer);
@@ -122,44 +130,26 @@ async fn connect(upstream: &Upstream, target: &Target) -> Result<Socket, OpenErr
     let no_delay = true;
     let (socket, _) = connect_async_with_config(request, Some(config), no_delay)
         .await
-        .map_err(|error| connect_error(&error))?;
+        .map_err(|error| connect_error(&error, target))?;
 
     Ok(socket)
 }
 
-/// Percent-encodes all but unreserved characters (RFC 3986, section 2.3).
-fn query_value(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
-}
-
-fn connect_error(error: &Error) -> OpenError {
+fn connect_error(error: &Error, target: &Target) -> OpenError {
     let Error::Http(response) = error else {
         return OpenError::Unreachable(error.to_string());
     };
-    let status = response.status();
-    let retry_after = response
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
-
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            OpenError::Credential(status.to_string())
-        }
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => OpenError::Busy {
-            message: status.to_string(),
-            retry_after,
-        },
-        _ => OpenError::Unreachable(format!("the upgrade got {status}")),
+    let status = response.status().as_u16();
+    if status == 404 && target.is_call() {
+        // Not every such answer has a body that says so.
+        let message = "The provider does not know the call.";
+        return OpenError::Refused(Fault::invalid(UNKNOWN_CALL[0], message).at("call_id"));
     }
+    let retry_after = response.headers().get(header::RETRY_AFTER);
+    let retry_after = retry_after.and_then(|value| value.to_str().ok());
+    let body = response.body().as_deref().unwrap_or_default();
+
+    http_refusal("the upgrade", status, retry_after, body)
 }
 
 /// Waits for the session and applies the client's settings to it.
@@ -188,7 +178,7 @@ async fn next_session(socket: &mut Socket) -> Result<(VoiceSession, Json), OpenE
         };
         match decode_voice(&text) {
             Some(FromVoice::Session(session, json)) => return Ok((session, json)),
-            Some(FromVoice::Error { json, .. }) => return Err(refusal(&json)),
+            Some(FromVoice::Error { json, .. }) => return Err(in_band(&json)),
             Some(_) | None => {}
         }
     }
@@ -205,31 +195,10 @@ fn created_of(updated: &Json) -> Json {
     Json::from(event.to_string())
 }
 
-/// Tells the client's mistakes from the relay's own.
-fn refusal(error: &Json) -> OpenError {
+fn in_band(error: &Json) -> OpenError {
     let event: Value = serde_json::from_str(error.as_str()).unwrap_or_default();
-    let error = &event["error"];
-    let code = error["code"].as_str().unwrap_or("provider_refused");
-    let message = error["message"].as_str().unwrap_or("no reason given");
-    let message = message.to_owned();
 
-    match code {
-        "invalid_api_key"
-        | "account_deactivated"
-        | "insufficient_quota"
-        | "billing_hard_limit_reached"
-        | "credit_balance_exhausted" => OpenError::Credential(format!("{code}: {message}")),
-        "rate_limit_exceeded" | "inference_rate_limit_exceeded" => OpenError::Busy {
-            message,
-            retry_after: None,
-        },
-        "server_error" => OpenError::Unreachable(message),
-        _ => {
-            let mut fault = Fault::invalid(code.to_owned(), message);
-            fault.param = error["param"].as_str().map(str::to_owned);
-            OpenError::Refused(fault)
-        }
-    }
+    refusal(&event["error"])
 }
 
 async fn read(
@@ -348,28 +317,5 @@ mod tests {
             "call_id=rtc_1%26model%3Dx"
         );
         assert_eq!(query(Target::Transcription), "intent=transcription");
-    }
-
-    #[test]
-    fn a_refusal_is_told_apart_by_who_can_mend_it() {
-        let refused = |code: &str| {
-            let text = format!(
-                r#"{{"type":"error","error":{{"code":"{code}","message":"m","param":"p"}}}}"#
-            );
-            refusal(&Json::from(text))
-        };
-
-        assert!(
-            matches!(refused("invalid_model"), OpenError::Refused(fault) if fault.param.as_deref() == Some("p"))
-        );
-        assert!(matches!(
-            refused("invalid_api_key"),
-            OpenError::Credential(_)
-        ));
-        assert!(matches!(
-            refused("rate_limit_exceeded"),
-            OpenError::Busy { .. }
-        ));
-        assert!(matches!(refused("server_error"), OpenError::Unreachable(_)));
     }
 }
