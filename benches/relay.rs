@@ -122,6 +122,7 @@ fn print(calls: usize, page: &str) {
 }
 
 fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
 }
 

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::http::Request;
 use voxline::sim::{Fault, Settings};
 
-use crate::support::{Provider, fast};
+use crate::support::{Provider, fast, http};
 
 #[tokio::test]
 async fn faults_of_key_model_and_shape_are_told_in_band_with_their_close_codes() {
@@ -101,7 +101,7 @@ async fn other_paths_and_plain_requests_get_errors_in_openais_shape() {
     let provider = Provider::start(fast());
     for (path, status) in [("/v1/models", 404), ("/v1/realtime", 400)] {
         let url = format!("http://{}{path}", provider.addr);
-        let response = reqwest::get(url).await.unwrap();
+        let response = http().get(url).send().await.unwrap();
         assert_eq!(response.status(), status, "{path}");
         let body: serde_json::Value = response.json().await.unwrap();
         assert!(body["error"]["message"].is_string(), "{body}");

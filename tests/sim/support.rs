@@ -76,6 +76,13 @@ impl Provider {
     }
 }
 
+/// An HTTP client; it wants a choice of cryptography, though nothing here is encrypted.
+pub(crate) fn http() -> reqwest::Client {
+    // Another test may have chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 /// Answers at once, with a short tone, as fast as it can.
 pub(crate) fn fast() -> Settings {
     Settings {
