@@ -6,6 +6,7 @@
 pub mod audio;
 pub mod ids;
 pub mod latency;
+pub mod limit;
 pub mod playout;
 pub mod port;
 pub mod resilience;
