@@ -9,6 +9,7 @@ mod reference;
 mod secret;
 mod settings;
 mod value;
+mod web_origin;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use crate::config::reference::{reference, show};
 pub use crate::config::secret::{Keys, Secret};
 pub use crate::config::settings::{Fallback, SETTINGS, Setting};
 pub use crate::config::value::{BaseUrl, LogFilter, LogFormat, Name, Size};
+pub use crate::config::web_origin::{Origins, WebOrigin};
 
 use crate::auth::{self, KeyDigest};
 use crate::config::layers::{Entries, Entry};
@@ -33,6 +35,7 @@ pub struct Config {
     pub public_addr: Option<IpAddr>,
     pub keys: Keys,
     pub auth: auth::Settings,
+    pub origins: Origins,
     pub provider: Provider,
     pub model: Name,
     pub connect_timeout: Duration,
@@ -58,6 +61,11 @@ pub enum Provider {
 #[derive(Clone, Debug)]
 pub struct Limits {
     pub sessions: u32,
+    pub tenant_sessions: u32,
+    pub user_sessions: u32,
+    pub handshakes: u32,
+    pub secrets_per_minute: u32,
+    pub session_length: Duration,
     pub connections: usize,
     pub request_time: Duration,
     pub body: Size,
@@ -134,17 +142,26 @@ impl Config {
         let entries = Reader(entries);
         let listen = entries.value("listen")?;
         let keys = keys(&entries, listen)?;
+        let sessions = entries.bounded("limits.sessions")?;
         Ok(Self {
             listen,
             udp: entries.optional("udp")?.unwrap_or(listen),
             public_addr: entries.optional("public_addr")?,
             auth: auth(&entries, &keys)?,
             keys,
+            origins: origins(&entries, listen)?,
             provider: provider(&entries)?,
             model: entries.value("openai.model")?,
             connect_timeout: entries.bounded("openai.connect_timeout")?,
             limits: Limits {
-                sessions: entries.bounded("limits.sessions")?,
+                sessions,
+                tenant_sessions: entries
+                    .bounded_optional("limits.tenant_sessions")?
+                    .unwrap_or(sessions),
+                user_sessions: entries.bounded("limits.user_sessions")?,
+                handshakes: entries.bounded("limits.handshakes")?,
+                secrets_per_minute: entries.bounded("limits.secrets_per_minute")?,
+                session_length: entries.bounded("limits.session_length")?,
                 connections: entries.bounded("limits.connections")?,
                 request_time: entries.bounded("limits.request_time")?,
                 body: entries.bounded("limits.body")?,
@@ -203,6 +220,17 @@ fn auth(entries: &Reader<'_>, keys: &Keys) -> Result<auth::Settings, ConfigError
     })
 }
 
+fn origins(entries: &Reader<'_>, listen: SocketAddr) -> Result<Origins, ConfigError> {
+    let origins: Vec<WebOrigin> = entries.list("origins")?;
+    if !origins.is_empty() {
+        Ok(Origins::Listed(origins))
+    } else if listen.ip().to_canonical().is_loopback() {
+        Ok(Origins::Loopback)
+    } else {
+        Ok(Origins::Listed(vec![]))
+    }
+}
+
 fn provider(entries: &Reader<'_>) -> Result<Provider, ConfigError> {
     let api_key: Option<Secret> = entries.optional("openai.api_key")?;
     let base_url: Option<BaseUrl> = entries.optional("openai.base_url")?;
@@ -216,24 +244,32 @@ fn provider(entries: &Reader<'_>) -> Result<Provider, ConfigError> {
     }
 }
 
+/// Why there is always a value where none was given.
+const DEFAULTED: &str = "a setting read as a value has a default; every test reads them all";
+
 /// Turns what was said into values, or says what is wrong with it.
 struct Reader<'a>(&'a Entries);
 
 impl Reader<'_> {
     fn value<T: Value>(&self, key: &'static str) -> Result<T, ConfigError> {
-        Ok(self
-            .optional(key)?
-            .expect("a setting read as a value has a default; every test reads them all"))
+        Ok(self.optional(key)?.expect(DEFAULTED))
     }
 
     /// A value within the range that the table gives.
     fn bounded<T: Value + PartialOrd>(&self, key: &'static str) -> Result<T, ConfigError> {
-        let value: T = self.value(key)?;
-        let Some((least, greatest)) = setting(key).range else {
+        Ok(self.bounded_optional(key)?.expect(DEFAULTED))
+    }
+
+    fn bounded_optional<T: Value + PartialOrd>(
+        &self,
+        key: &'static str,
+    ) -> Result<Option<T>, ConfigError> {
+        let value: Option<T> = self.optional(key)?;
+        let (Some(given), Some((least, greatest))) = (&value, setting(key).range) else {
             return Ok(value);
         };
-        let is_above = T::parse(least).is_none_or(|least| value >= least);
-        let is_below = T::parse(greatest).is_none_or(|greatest| value <= greatest);
+        let is_above = T::parse(least).is_none_or(|least| *given >= least);
+        let is_below = T::parse(greatest).is_none_or(|greatest| *given <= greatest);
         if is_above && is_below {
             return Ok(value);
         }

@@ -106,6 +106,17 @@ pub const SETTINGS: &[Setting] = &[
         secret: true,
     },
     Setting {
+        key: "origins",
+        value: "ORIGIN[,ORIGIN...]",
+        default: Fallback::Unset(
+            "any loopback origin if `listen` is a loopback address, else none",
+        ),
+        range: None,
+        about: "The web sites whose pages may use the relay, such as `https://app.example`; `*` \
+                allows all. The relay's own pages always may. A list in the file.",
+        secret: false,
+    },
+    Setting {
         key: "provider",
         value: "auto|openai|embedded",
         default: Fallback::Value("auto"),
@@ -221,6 +232,50 @@ pub const SETTINGS: &[Setting] = &[
         default: Fallback::Value("200"),
         range: Some(("1", "100000")),
         about: "Conversations at one time. The next one is told to come back (429).",
+        secret: false,
+    },
+    Setting {
+        key: "limits.tenant_sessions",
+        value: "COUNT",
+        default: Fallback::Unset("as many as `limits.sessions`"),
+        range: Some(("1", "100000")),
+        about: "Conversations at one time of one tenant, all its users together, unless the \
+                tenant has a limit of its own.",
+        secret: false,
+    },
+    Setting {
+        key: "limits.user_sessions",
+        value: "COUNT",
+        default: Fallback::Value("8"),
+        range: Some(("1", "100000")),
+        about: "Conversations at one time of one user, as named when the user's client secret was \
+                made, unless the tenant has a limit of its own.",
+        secret: false,
+    },
+    Setting {
+        key: "limits.handshakes",
+        value: "COUNT",
+        default: Fallback::Value("64"),
+        range: Some(("1", "100000")),
+        about: "Conversations that are being set up at one time: an offer is being answered, or \
+                the provider's link opened. The next one is told to come back (429).",
+        secret: false,
+    },
+    Setting {
+        key: "limits.secrets_per_minute",
+        value: "COUNT",
+        default: Fallback::Value("600"),
+        range: Some(("1", "1000000")),
+        about: "Client secrets that one tenant may have made in a minute, unless it has a limit \
+                of its own. The next one is told when to come back (429).",
+        secret: false,
+    },
+    Setting {
+        key: "limits.session_length",
+        value: "DURATION",
+        default: Fallback::Value("2h"),
+        range: Some(("1s", "24h")),
+        about: "How long a conversation may last, whatever the provider allows.",
         secret: false,
     },
     Setting {
