@@ -7,9 +7,11 @@ import {
   type Update,
 } from './conversation';
 import { Emitter } from './emitter';
-import { CallError, fromClose, type LastWords } from './failure';
+import type { TokenRenewal } from './credentials';
+import type { CallError } from './failure';
 import type { ClientEvent, ServerEvent, State } from './protocol';
-import type { Levels, Listener, Transport, TransportKind } from './transport';
+import type { Reconnection } from './recovery';
+import type { Levels, TransportKind } from './transport';
 
 export interface CallEvents {
   state: State;
@@ -20,6 +22,10 @@ export interface CallEvents {
   roundTrip: number;
   /** An `error` event of the relay or the provider; the call goes on unless `closed` follows. */
   error: RelayError;
+  /** The call's token was renewed. */
+  token: TokenRenewal;
+  /** The call goes on over another connection. */
+  reconnected: Reconnection;
   /** The relay ends the call within this time. */
   closing: { readonly reason: string; readonly withinMs: number };
   /** The call has ended; `failure` is `null` if `close()` ended it. */
@@ -28,27 +34,38 @@ export interface CallEvents {
   event: ServerEvent;
 }
 
+/** What carries a call, over one connection or several in turn. */
+export interface Carrier {
+  readonly kind: TransportKind;
+  readonly callId: string | null;
+  send(event: ClientEvent): void;
+  /** Silence, now; `active` is the response that runs. */
+  interrupt(active: string | null): void;
+  mute(muted: boolean): void;
+  levels(): Levels;
+}
+
 /** A running call. */
 export class Call {
   /** Why `auto` is not using WebRTC. */
   readonly fallback: CallError | null;
-  readonly #transport: Transport;
+  readonly #carrier: Carrier;
   readonly #hub: Hub;
 
   /** @internal Calls are made by `connect`. */
-  constructor(transport: Transport, hub: Hub, fallback: CallError | null) {
-    this.#transport = transport;
+  constructor(carrier: Carrier, hub: Hub, fallback: CallError | null) {
+    this.#carrier = carrier;
     this.#hub = hub;
     this.fallback = fallback;
   }
 
   get transport(): TransportKind {
-    return this.#transport.kind;
+    return this.#carrier.kind;
   }
 
   /** The relay's name for the call (`rtc_...`), where it gives one. */
   get id(): string | null {
-    return this.#transport.callId;
+    return this.#carrier.callId;
   }
 
   get state(): State {
@@ -65,7 +82,7 @@ export class Call {
 
   /** Sends any event of OpenAI's Realtime API. */
   send(event: ClientEvent): void {
-    this.#transport.send(event);
+    this.#carrier.send(event);
   }
 
   /** Says something in writing, and asks for an answer. An answer that is sounding is cut. */
@@ -84,16 +101,16 @@ export class Call {
   interrupt(): void {
     const active = this.#hub.conversation.activeResponse;
     if (active !== null) this.#hub.conversation.cut(active);
-    this.#transport.interrupt(active);
+    this.#carrier.interrupt(active);
   }
 
   /** Muted, the microphone stays open and gives silence. */
   mute(muted: boolean): void {
-    this.#transport.mute(muted);
+    this.#carrier.mute(muted);
   }
 
   levels(): Levels {
-    return this.#transport.levels();
+    return this.#carrier.levels();
   }
 
   /** Hangs up and releases everything: microphone, connections, audio. */
@@ -102,15 +119,10 @@ export class Call {
   }
 }
 
-/** Where a transport's news become the events of a call. */
-export class Hub implements Listener {
+/** Where the news of a call's connections become its events. */
+export class Hub {
   readonly emitter = new Emitter<CallEvents>();
   readonly conversation = new Conversation();
-  /** Resolves when the provider's session is there; rejects when the call ends before. */
-  readonly ready: Promise<void>;
-  #resolveReady!: () => void;
-  #rejectReady!: (failure: CallError) => void;
-  #words: LastWords = { error: null, closing: null };
   #told: State = 'idle';
   #unsteady = false;
   #sounding = false;
@@ -120,16 +132,15 @@ export class Hub implements Listener {
   readonly #release: (() => void)[] = [];
   #ended = false;
 
-  constructor() {
-    this.ready = new Promise((resolve, reject) => {
-      this.#resolveReady = resolve;
-      this.#rejectReady = reject;
-    });
-    this.ready.catch(() => {});
-  }
-
   get state(): State {
     return this.#shown;
+  }
+
+  /** Nobody speaks, and no answer is on its way. */
+  get quiet(): boolean {
+    const { personSpeaks, activeResponse } = this.conversation;
+    const waiting = this.#told === 'listening' || this.#told === 'idle';
+    return waiting && !this.#sounding && !personSpeaks && activeResponse === null;
   }
 
   /** Has this called when the call ends. */
@@ -150,7 +161,6 @@ export class Hub implements Listener {
     // Who owns the playback knows better than the relay what was heard.
     const estimated = this.#ownsPlayback && event.type === 'voxline.interrupted';
     if (!estimated) this.#apply(this.conversation.handle(event));
-    if (event.type === 'session.created') this.#resolveReady();
     if (this.#waiting && this.conversation.activeResponse === null) {
       this.#waiting();
       this.#waiting = null;
@@ -176,23 +186,28 @@ export class Hub implements Listener {
     this.#show();
   }
 
-  /** The microphone was unplugged or taken away; the call goes on without. */
-  microphoneLost(): void {
-    const message = 'The microphone was unplugged or taken away.';
-    if (this.#ended) return;
-    this.emitter.emit('error', { code: 'microphone_lost', message, param: null, eventId: null });
+  tokenRenewed(renewal: TokenRenewal): void {
+    if (!this.#ended) this.emitter.emit('token', renewal);
   }
 
-  ended(end: { readonly code: number | null; readonly reason: string }): void {
-    const hungUp = this.#words.closing === 'hangup';
-    this.end(hungUp ? null : fromClose(this.#words, end.code, end.reason));
+  reconnected(reconnection: Reconnection): void {
+    if (!this.#ended) this.emitter.emit('reconnected', reconnection);
+  }
+
+  /** The microphone was unplugged or taken away; the call goes on without. */
+  microphoneLost(): void {
+    this.trouble('microphone_lost', 'The microphone was unplugged or taken away.');
+  }
+
+  /** Something went wrong on this side; the call goes on. */
+  trouble(code: string, message: string): void {
+    if (!this.#ended) this.emitter.emit('error', { code, message, param: null, eventId: null });
   }
 
   end(failure: CallError | null): void {
     if (this.#ended) return;
     this.#ended = true;
     for (const release of this.#release) release();
-    this.#rejectReady(failure ?? new CallError('lost', 'the call was closed'));
     this.#shown = 'idle';
     this.emitter.emit('closed', { failure });
   }
@@ -216,11 +231,9 @@ export class Hub implements Listener {
           this.emitter.emit('latency', update.latency);
           break;
         case 'error':
-          this.#words = { ...this.#words, error: update.error };
           this.emitter.emit('error', update.error);
           break;
         case 'closing':
-          this.#words = { ...this.#words, closing: update.reason };
           this.emitter.emit('closing', { reason: update.reason, withinMs: update.withinMs });
           break;
       }

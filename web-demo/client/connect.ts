@@ -1,18 +1,23 @@
 import { Call, Hub } from './call';
+import { Credentials } from './credentials';
 import { CallError } from './failure';
+import { Line, type Setup } from './line';
 import { checkBrowser, openMicrophone, type Microphone, type MicrophoneChoice } from './microphone';
-import type { Target, Transport, TransportKind } from './transport';
+import { firstToken, type TokenSource } from './token-source';
+import type { TransportKind, Wish } from './transport';
 import { connectWebRtc } from './webrtc';
 import { connectWebSocket } from './websocket';
-
-/** How long the relay may take from the connection to the provider's `session.created`. */
-const SESSION_MS = 15_000;
 
 export interface ConnectOptions {
   /** The relay; the page's own origin if absent. */
   readonly baseUrl?: string;
-  /** A key of the relay, or a client secret (`ek_...`). */
-  readonly token: string;
+  /**
+   * A client secret (`ek_...`) or a key of the relay, or a function that gets a client secret from
+   * the page's own server: for the beginning, and whenever the relay cannot renew it by itself.
+   */
+  readonly token: TokenSource;
+  /** The device that the client secret is bound to, if it is. */
+  readonly device?: string;
   readonly model: string;
   /** `auto` takes WebRTC, and WebSocket where UDP is blocked. */
   readonly transport?: TransportKind | 'auto';
@@ -25,24 +30,33 @@ export interface ConnectOptions {
   readonly onAttempt?: (transport: TransportKind, after: CallError | null) => void;
 }
 
+/** RFC 9110's token: what fits into a WebSocket subprotocol. */
+const DEVICE = /^[\w!#$%&'*+.^`|~-]+$/;
+
 /** Starts a call. Rejects with a `CallError` that says why it could not. */
 export async function connect(options: ConnectOptions): Promise<Call> {
   checkBrowser();
+  const device = options.device ?? null;
+  if (device !== null && !DEVICE.test(device)) {
+    const allowed = "letters, digits and !#$%&'*+-.^_`|~";
+    throw new CallError('refused', `a device's name consists of ${allowed}`);
+  }
+  const signal = options.signal ?? new AbortController().signal;
+  const wish: Wish = { model: options.model, session: options.session ?? null };
   const microphone = await openMicrophone(options.microphone ?? true);
   const kind = options.transport ?? 'auto';
-  const target: Target = {
-    baseUrl: options.baseUrl ?? location.origin,
-    token: options.token,
-    model: options.model,
-    session: options.session ?? null,
-    signal: options.signal ?? new AbortController().signal,
-  };
-  const attempt = (transport: TransportKind, after: CallError | null) => {
-    options.onAttempt?.(transport, after);
-    return start(transport, target, microphone, after);
-  };
   try {
-    target.signal.throwIfAborted();
+    const setup: Setup = {
+      baseUrl: options.baseUrl ?? location.origin,
+      device,
+      source: options.token,
+      credentials: new Credentials(await firstToken(options.token, signal)),
+    };
+    const attempt = (transport: TransportKind, after: CallError | null) => {
+      options.onAttempt?.(transport, after);
+      return start(transport, wish, setup, microphone, after, signal);
+    };
+    signal.throwIfAborted();
     if (kind !== 'auto') return await attempt(kind, null);
     try {
       return await attempt('webrtc', null);
@@ -63,21 +77,21 @@ function isAboutThePath({ kind }: CallError): boolean {
 
 async function start(
   kind: TransportKind,
-  target: Target,
+  wish: Wish,
+  setup: Setup,
   microphone: Microphone,
   fallback: CallError | null,
+  signal: AbortSignal,
 ): Promise<Call> {
   const hub = new Hub();
   const open = kind === 'webrtc' ? connectWebRtc : connectWebSocket;
-  let transport: Transport;
-  try {
-    transport = await open(target, microphone, hub);
-    hub.releases(() => transport.close());
-    await sessionReady(hub, target.signal);
-  } catch (error) {
-    hub.end(null);
-    throw error;
-  }
+  const line = await Line.open(
+    (target, leg) => open(target, microphone, leg),
+    wish,
+    setup,
+    hub,
+    signal,
+  );
   const goodbye = () => hub.end(null);
   addEventListener('pagehide', goodbye);
   hub.releases(() => removeEventListener('pagehide', goodbye));
@@ -87,19 +101,5 @@ async function start(
   }
   // What has happened meanwhile is told once the caller has had the time to listen.
   setTimeout(() => hub.emitter.release());
-  return new Call(transport, hub, fallback);
-}
-
-async function sessionReady(hub: Hub, signal: AbortSignal): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const given = new Promise<never>((_resolve, reject) => {
-    const late = () => reject(new CallError('provider-gone', 'the provider opened no session'));
-    timer = setTimeout(late, SESSION_MS);
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
-  try {
-    await Promise.race([hub.ready, given]);
-  } finally {
-    clearTimeout(timer);
-  }
+  return new Call(line, hub, fallback);
 }

@@ -85,10 +85,15 @@ export class Conversation {
   #padding = 0;
   #response: string | null = null;
   #active = false;
+  #personSpeaks = false;
 
   /** The response that runs now: the provider has begun it and not said that it is done. */
   get activeResponse(): string | null {
     return this.#active ? this.#response : null;
+  }
+
+  get personSpeaks(): boolean {
+    return this.#personSpeaks;
   }
 
   handle(event: ServerEvent): Update[] {
@@ -118,9 +123,11 @@ export class Conversation {
         return errors(record(event, 'error'));
 
       case 'input_audio_buffer.speech_started':
+        this.#personSpeaks = true;
         remember(this.#speechStarts, itemId, number(event, 'audio_start_ms'));
         return this.#person(itemId, '', { placeholder: true, done: false });
       case 'input_audio_buffer.speech_stopped':
+        this.#personSpeaks = false;
         return this.#speechStopped(itemId, number(event, 'audio_end_ms'));
       case 'conversation.item.input_audio_transcription.delta':
         return this.#hear(itemId, text(event, 'delta'));

@@ -14,7 +14,15 @@ export type FailureKind =
   | 'unreachable'
   /** The key was refused. */
   | 'unauthorized'
-  /** The relay has no room for another call, or the key's rate is used up. */
+  /** The token's life is over: the page's server makes the next one. */
+  | 'token-expired'
+  /** The token, or the running session, was revoked. */
+  | 'revoked'
+  /** The page's own server gave no token. */
+  | 'no-token'
+  /** The relay takes no calls from pages of this origin. */
+  | 'origin-refused'
+  /** The relay has no room for another call, or a limit is reached; see `retryAfterMs`. */
   | 'busy'
   /** The relay answers, the voice provider behind it does not. */
   | 'provider-gone'
@@ -22,6 +30,10 @@ export type FailureKind =
   | 'shutdown'
   /** The session has reached its maximum duration. */
   | 'expired'
+  /** The session has lasted as long as the relay lets one last. */
+  | 'too-long'
+  /** The session that the call wanted to come back to is over: a new call begins a new one. */
+  | 'session-gone'
   /** Both sides were silent for too long. */
   | 'idle'
   /** This device did not keep up with the relay's messages. */
@@ -48,7 +60,25 @@ export class CallError extends Error {
 
 const CODES: Record<string, FailureKind> = {
   invalid_api_key: 'unauthorized',
+  token_malformed: 'unauthorized',
+  token_algorithm: 'unauthorized',
+  token_unknown_key: 'unauthorized',
+  token_signature: 'unauthorized',
+  token_not_yet_valid: 'unauthorized',
+  token_wrong_audience: 'unauthorized',
+  token_wrong_issuer: 'unauthorized',
+  token_wrong_device: 'unauthorized',
+  token_unknown_config: 'unauthorized',
+  tenant_unknown: 'unauthorized',
+  token_expired: 'token-expired',
+  token_revoked: 'revoked',
+  session_revoked: 'revoked',
+  origin_not_allowed: 'origin-refused',
+  insufficient_permissions: 'refused',
+  model_not_allowed: 'refused',
   rate_limit_exceeded: 'busy',
+  session_not_found: 'session-gone',
+  session_too_long: 'too-long',
   provider_gone: 'provider-gone',
   provider_unavailable: 'provider-gone',
   session_expired: 'expired',
@@ -61,7 +91,9 @@ const REASONS: Record<string, FailureKind> = {
   idle: 'idle',
   overrun: 'overrun',
   provider_gone: 'provider-gone',
+  revoked: 'revoked',
   shutdown: 'shutdown',
+  too_long: 'too-long',
 };
 
 /** What `getUserMedia` throws. */
@@ -128,6 +160,18 @@ export function fromClose(words: LastWords, code: number | null, reason = ''): C
       return new CallError('lost', detail || 'the connection to the relay broke');
   }
 }
+
+/**
+ * Whether a connection that ended so may only have broken: the relay has not said that the session
+ * is over, and WebSocket's close code, if it was one, is none of a decision.
+ */
+export function mayResume(words: LastWords, code: number | null): boolean {
+  if (words.closing !== null) return false;
+  return code === null || BREAKS.has(code);
+}
+
+/** No status, abnormal, internal error, service restart, try again later (RFC 6455, IANA). */
+const BREAKS: ReadonlySet<number> = new Set([1005, 1006, 1011, 1012, 1013]);
 
 function errorIn(body: string): { code: string | null; message: string } | null {
   try {

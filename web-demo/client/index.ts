@@ -3,7 +3,10 @@
 export { connect, type ConnectOptions } from './connect';
 export type { Call, CallEvents } from './call';
 export type { Interruption, RelayError, Side, TranscriptLine, TurnLatency } from './conversation';
+export type { TokenRenewal } from './credentials';
 export { CallError, type FailureKind } from './failure';
 export { listMicrophones, type MicrophoneChoice } from './microphone';
 export type { ClientEvent, ServerEvent, State } from './protocol';
+export type { Reconnection, ReconnectReason } from './recovery';
+export type { TokenSource } from './token-source';
 export type { Levels, TransportKind } from './transport';

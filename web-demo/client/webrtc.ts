@@ -8,13 +8,14 @@ import { CallError, fromHttp } from './failure';
 import { meter, type Meter } from './levels';
 import type { Microphone } from './microphone';
 import { Pings } from './pings';
+import { Inbox } from './inbox';
 import { number, parseEvent, type ClientEvent } from './protocol';
 import type { Levels, Listener, Target, Transport } from './transport';
 
 /** How long a media path may take to open before UDP counts as blocked. */
 const ICE_MS = 6000;
 /** How long a media path may be gone before the call counts as lost. */
-const LOST_MS = 8000;
+const LOST_MS = 5000;
 const PLAYOUT_REPORT_MS = 100;
 
 export async function connectWebRtc(
@@ -29,7 +30,9 @@ export async function connectWebRtc(
   try {
     await transport.open();
   } catch (error) {
-    transport.close();
+    // An attempt to come back must not end the session for the next one.
+    if (target.wish) transport.close();
+    else transport.leave();
     throw error;
   }
   return transport;
@@ -38,9 +41,12 @@ export async function connectWebRtc(
 class WebRtcTransport implements Transport {
   readonly kind = 'webrtc';
   readonly #target: Target;
+  readonly #microphone: Microphone;
   readonly #listener: Listener;
   readonly #peer = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+  readonly #inbox: Inbox;
   readonly #events: RTCDataChannel;
+  readonly #notices: RTCDataChannel;
   readonly #timing: RTCDataChannel;
   readonly #context = new AudioContext({ latencyHint: 'interactive' });
   readonly #sender: RTCRtpSender;
@@ -56,17 +62,20 @@ class WebRtcTransport implements Transport {
   #established = false;
   #closed = false;
 
-  constructor(target: Target, { stream }: Microphone, listener: Listener) {
+  constructor(target: Target, microphone: Microphone, listener: Listener) {
     this.#target = target;
+    this.#microphone = microphone;
     this.#listener = listener;
+    this.#inbox = new Inbox((event) => listener.event(event));
+    const { stream } = microphone;
     const sound = stream ?? this.#context.createMediaStreamDestination().stream;
     this.#sender = this.#peer.addTrack(sound.getAudioTracks()[0]!, sound);
     this.#microphoneMeter = stream ? meter(this.#context.createMediaStreamSource(stream)) : () => 0;
     this.#events = this.#channel('oai-events', {});
-    this.#channel('voxline', {});
+    this.#notices = this.#channel('voxline', {});
     this.#timing = this.#channel('voxline.timing', { ordered: false, maxRetransmits: 0 });
     this.#pings = new Pings((id) => this.#time({ type: 'voxline.ping', id }));
-    this.#reports = setInterval(() => this.#reportPlayout(), PLAYOUT_REPORT_MS);
+    this.#reports = setInterval(() => this.#tick(), PLAYOUT_REPORT_MS);
     this.#peer.addEventListener('track', ({ track }) => this.#play(track));
     this.#peer.addEventListener('connectionstatechange', () => this.#watch());
   }
@@ -85,8 +94,19 @@ class WebRtcTransport implements Transport {
     this.#established = true;
   }
 
-  send(event: ClientEvent): void {
-    if (this.#events.readyState === 'open') this.#events.send(JSON.stringify(event));
+  begin(): void {
+    this.#inbox.open();
+  }
+
+  successor(target: Target, listener: Listener): Promise<Transport> {
+    return connectWebRtc(target, this.#microphone, listener);
+  }
+
+  send(event: ClientEvent): boolean {
+    const channel = event.type.startsWith('voxline.') ? this.#notices : this.#events;
+    if (channel.readyState !== 'open' || !this.#established) return false;
+    channel.send(JSON.stringify(event));
+    return true;
   }
 
   interrupt(active: string | null): void {
@@ -103,12 +123,16 @@ class WebRtcTransport implements Transport {
   }
 
   close(): void {
+    this.#hangUp();
+    this.leave();
+  }
+
+  leave(): void {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#lost);
     clearInterval(this.#reports);
     this.#pings.stop();
-    this.#hangUp();
     this.#peer.close();
     this.#speaker.srcObject = null;
     if (this.#context.state !== 'closed') void this.#context.close();
@@ -116,16 +140,16 @@ class WebRtcTransport implements Transport {
 
   /** Sends the offer and gives the answer; afterwards the relay holds a call for us. */
   async #exchange(offer: string): Promise<string> {
-    const { baseUrl, token, model, session, signal } = this.#target;
+    const { baseUrl, bearer, device, wish, signal } = this.#target;
     const url = new URL('/v1/realtime/calls', baseUrl);
-    const headers: Record<string, string> = { Authorization: `Bearer ${token}` };
+    const headers = authorization(bearer, device);
     let body: BodyInit = offer;
-    if (session) {
+    if (wish?.session) {
       body = new FormData();
       body.set('sdp', new Blob([offer], { type: 'application/sdp' }));
-      body.set('session', json({ type: 'realtime', model, ...session }));
+      body.set('session', json({ type: 'realtime', model: wish.model, ...wish.session }));
     } else {
-      url.searchParams.set('model', model);
+      if (wish) url.searchParams.set('model', wish.model);
       headers['Content-Type'] = 'application/sdp';
     }
     let response: Response;
@@ -142,7 +166,7 @@ class WebRtcTransport implements Transport {
     }
     const location = response.headers.get('Location');
     this.#call = location ? new URL(location, url) : null;
-    if (this.#closed) this.#hangUp();
+    if (this.#closed && wish) this.#hangUp();
     return answer;
   }
 
@@ -172,9 +196,13 @@ class WebRtcTransport implements Transport {
   #receive(data: unknown): void {
     const event = parseEvent(data);
     if (!event || this.#closed) return;
-    if (event.type !== 'voxline.pong') return this.#listener.event(event);
-    const ms = this.#pings.pong(number(event, 'id'));
-    if (ms !== null) this.#listener.roundTrip(ms);
+    if (event.type === 'voxline.pong') {
+      const ms = this.#pings.pong(number(event, 'id'));
+      if (ms !== null) this.#listener.roundTrip(ms);
+      return;
+    }
+    this.#listener.arrived(event);
+    this.#inbox.receive(event);
   }
 
   #play(track: MediaStreamTrack): void {
@@ -205,6 +233,12 @@ class WebRtcTransport implements Transport {
     if (this.#timing.readyState === 'open') this.#timing.send(JSON.stringify(event));
   }
 
+  #tick(): void {
+    // A connection that is closed on this side fires no event.
+    if (this.#peer.connectionState === 'closed') this.#end();
+    else this.#reportPlayout();
+  }
+
   /** Tells the relay which RTP timestamp was played last, while it changes. */
   #reportPlayout(): void {
     const source = this.#peer.getReceivers()[0]?.getSynchronizationSources()[0];
@@ -221,10 +255,15 @@ class WebRtcTransport implements Transport {
   /** Ends the call at the relay, even while the page goes away. */
   #hangUp(): void {
     if (!this.#call) return;
-    const headers = { Authorization: `Bearer ${this.#target.token}` };
+    const headers = authorization(this.#target.token(), this.#target.device);
     void fetch(this.#call, { method: 'DELETE', headers, keepalive: true }).catch(() => {});
     this.#call = null;
   }
+}
+
+function authorization(bearer: string, device: string | null): Record<string, string> {
+  const headers = { Authorization: `Bearer ${bearer}` };
+  return device === null ? headers : { ...headers, 'Voxline-Device': device };
 }
 
 /** Browsers count this timestamp from the page's start or, some, from 1970. */

@@ -1,20 +1,24 @@
 /**
  * A call over WebSocket, for networks that let no UDP through: sound travels inside the events,
- * and this side owns the playback (see `Playback`).
+ * and this side owns the playback (see `Playback`). Both outlive a socket: what the next one
+ * brings is played after what this one has brought.
  */
 
 import { Audio } from './audio';
 import { CallError } from './failure';
+import { Inbox } from './inbox';
 import type { Microphone } from './microphone';
 import { encodeBase64, SAMPLE_RATE } from './pcm';
 import { Pings } from './pings';
 import { Playback, type Order } from './playback';
-import { parseEvent, number, type ClientEvent } from './protocol';
-import type { Levels, Listener, Target, Transport } from './transport';
+import { parseEvent, number, type ClientEvent, type ServerEvent } from './protocol';
+import type { Levels, Listener, Target, Transport, Wish } from './transport';
 import type { FromSpeaker } from './worklet';
 
 /** Sound that waits for a slow uplink at most; what comes on top is dropped, as in a gap. */
 const MAX_BUFFERED_BYTES = 512 * 1024;
+/** Closes one connection of several to a session; hanging up is 1000. */
+const LEFT = 4001;
 const PCM = { type: 'audio/pcm', rate: SAMPLE_RATE };
 
 export async function connectWebSocket(
@@ -22,12 +26,41 @@ export async function connectWebSocket(
   microphone: Microphone,
   listener: Listener,
 ): Promise<Transport> {
-  const audio = await Audio.open(microphone.stream);
+  const sound = new Sound(await Audio.open(microphone.stream));
   try {
-    return await WebSocketTransport.open(target, audio, listener);
+    return await WebSocketTransport.open(target, sound, listener);
   } catch (error) {
-    audio.close();
+    sound.close();
     throw error;
+  }
+}
+
+/** Microphone and speaker, which one socket after another has the use of. */
+class Sound {
+  readonly playback = new Playback();
+  readonly audio: Audio;
+  #user: WebSocketTransport | null = null;
+
+  constructor(audio: Audio) {
+    this.audio = audio;
+  }
+
+  get user(): WebSocketTransport | null {
+    return this.#user;
+  }
+
+  use(user: WebSocketTransport): void {
+    const first = this.#user === null;
+    this.#user = user;
+    if (!first) return;
+    this.audio.start(
+      (samples) => this.#user?.hear(samples),
+      (message) => this.#user?.speakerSays(message),
+    );
+  }
+
+  close(): void {
+    this.audio.close();
   }
 }
 
@@ -35,36 +68,35 @@ class WebSocketTransport implements Transport {
   readonly kind = 'websocket';
   readonly callId = null;
   readonly #socket: WebSocket;
-  readonly #audio: Audio;
+  readonly #sound: Sound;
   readonly #listener: Listener;
-  readonly #playback = new Playback();
+  readonly #inbox: Inbox;
   readonly #pings: Pings;
   #sounding = false;
   #closed = false;
 
-  static async open(target: Target, audio: Audio, listener: Listener): Promise<Transport> {
+  static async open(target: Target, sound: Sound, listener: Listener): Promise<Transport> {
     const socket = dial(target);
-    const transport = new WebSocketTransport(socket, audio, listener, target);
+    const transport = new WebSocketTransport(socket, sound, listener, target.wish);
     try {
       await opened(socket, target.signal);
     } catch (error) {
-      transport.close();
+      transport.leave();
       throw error;
     }
     return transport;
   }
 
-  private constructor(socket: WebSocket, audio: Audio, listener: Listener, target: Target) {
+  private constructor(socket: WebSocket, sound: Sound, listener: Listener, wish: Wish | null) {
     this.#socket = socket;
-    this.#audio = audio;
+    this.#sound = sound;
     this.#listener = listener;
+    this.#inbox = new Inbox((event) => this.#handle(event));
     this.#pings = new Pings((id) => this.send({ type: 'voxline.ping', id }));
     socket.addEventListener('open', () => {
-      this.send({ type: 'session.update', session: withPcm(target.session) });
-      audio.start(
-        (samples) => this.#hear(samples),
-        (message) => this.#speakerSays(message),
-      );
+      if (!wish) return;
+      this.send({ type: 'session.update', session: withPcm(wish.session) });
+      sound.use(this);
     });
     socket.addEventListener('message', ({ data }) => this.#receive(data));
     socket.addEventListener('close', ({ code, reason }) => {
@@ -72,32 +104,51 @@ class WebSocketTransport implements Transport {
     });
   }
 
-  send(event: ClientEvent): void {
-    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(event));
+  begin(): void {
+    this.#inbox.open();
+  }
+
+  successor(target: Target, listener: Listener): Promise<Transport> {
+    return WebSocketTransport.open(target, this.#sound, listener);
+  }
+
+  send(event: ClientEvent): boolean {
+    if (this.#socket.readyState !== WebSocket.OPEN) return false;
+    this.#socket.send(JSON.stringify(event));
+    return true;
   }
 
   interrupt(): void {
-    this.#carryOut(this.#playback.interrupt());
+    this.#carryOut(this.#sound.playback.interrupt());
   }
 
   mute(muted: boolean): void {
-    this.#audio.mute(muted);
+    this.#sound.audio.mute(muted);
   }
 
   levels(): Levels {
-    return this.#audio.levels();
+    return this.#sound.audio.levels();
   }
 
   close(): void {
-    this.#closed = true;
-    this.#pings.stop();
-    this.#socket.close(1000);
-    this.#audio.close();
+    this.#part(1000);
+    this.#sound.close();
   }
 
-  #hear(samples: Int16Array): void {
+  leave(): void {
+    this.#part(LEFT);
+  }
+
+  hear(samples: Int16Array): void {
     if (this.#socket.bufferedAmount > MAX_BUFFERED_BYTES) return;
     this.send({ type: 'input_audio_buffer.append', audio: encodeBase64(samples) });
+  }
+
+  speakerSays(message: FromSpeaker): void {
+    const { playback } = this.#sound;
+    if ('flushed' in message) this.#carryOut(playback.flushed(message.flushed));
+    else playback.played(message.played);
+    this.#tellSounding();
   }
 
   #receive(data: unknown): void {
@@ -108,28 +159,28 @@ class WebSocketTransport implements Transport {
       if (ms !== null) this.#listener.roundTrip(ms);
       return;
     }
-    const orders = this.#playback.handle(event);
-    this.#listener.event(event);
-    this.#carryOut(orders);
+    if (event.type === 'session.created') this.#sound.use(this);
+    this.#listener.arrived(event);
+    this.#inbox.receive(event);
   }
 
-  #speakerSays(message: FromSpeaker): void {
-    if ('flushed' in message) this.#carryOut(this.#playback.flushed(message.flushed));
-    else this.#playback.played(message.played);
-    this.#tellSounding();
+  #handle(event: ServerEvent): void {
+    const orders = this.#sound.playback.handle(event);
+    this.#listener.event(event);
+    this.#carryOut(orders);
   }
 
   #carryOut(orders: Order[]): void {
     for (const order of orders) {
       switch (order.do) {
         case 'play':
-          this.#audio.play(order.samples);
+          this.#sound.audio.play(order.samples);
           break;
         case 'flush':
-          this.#audio.flush();
+          this.#sound.audio.flush();
           break;
         case 'send':
-          this.send(order.event);
+          if (!this.#sound.user?.send(order.event)) this.#listener.unsent(order.event);
           break;
         case 'interrupted':
           this.#listener.interrupted(order.responseId, order.heardMs);
@@ -140,17 +191,26 @@ class WebSocketTransport implements Transport {
   }
 
   #tellSounding(): void {
-    if (this.#sounding === this.#playback.sounding) return;
-    this.#sounding = this.#playback.sounding;
-    this.#listener.sounding(this.#sounding);
+    const { sounding } = this.#sound.playback;
+    if (this.#sounding === sounding) return;
+    this.#sounding = sounding;
+    this.#listener.sounding(sounding);
+  }
+
+  #part(code: number): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#pings.stop();
+    this.#socket.close(code);
   }
 }
 
-function dial({ baseUrl, token, model }: Target): WebSocket {
+function dial({ baseUrl, bearer, device, wish }: Target): WebSocket {
   const url = new URL('/v1/realtime', baseUrl);
   url.protocol = url.protocol.replace('http', 'ws');
-  url.searchParams.set('model', model);
-  const protocols = ['realtime', `openai-insecure-api-key.${token}`, 'voxline.v1'];
+  if (wish) url.searchParams.set('model', wish.model);
+  const protocols = ['realtime', `openai-insecure-api-key.${bearer}`, 'voxline.v1'];
+  if (device !== null) protocols.push(`voxline-device.${device}`);
   try {
     return new WebSocket(url, protocols);
   } catch (error) {
@@ -190,7 +250,7 @@ async function whyNot(url: string): Promise<CallError> {
 }
 
 /** The session with this transport's sound format, whatever it asked for. */
-function withPcm(session: Target['session']): Record<string, unknown> {
+function withPcm(session: Wish['session']): Record<string, unknown> {
   const audio = (session?.['audio'] ?? {}) as { input?: object; output?: object };
   return {
     type: 'realtime',

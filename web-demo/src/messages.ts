@@ -1,6 +1,6 @@
 /** What the page says in each situation. */
 
-import type { FailureKind, State } from '../client';
+import type { FailureKind, Reconnection, State } from '../client';
 
 /** The states of a conversation, and those of the page around it. */
 export type Shown = State | 'off' | 'connecting';
@@ -76,9 +76,29 @@ export const FAILURES: Record<FailureKind, Message> = {
       'A development key changes when the relay starts again: reload the page to get the new one. Otherwise, enter a key from the relay’s configuration.',
     actions: ['reload', 'retry'],
   },
+  'token-expired': {
+    title: 'The token has expired',
+    advice: 'A token opens calls for some minutes only. Enter a fresh one, or a key of the relay.',
+    actions: ['retry'],
+  },
+  revoked: {
+    title: 'Access was revoked',
+    advice: 'Whoever runs the relay has ended this call, or withdrawn the token.',
+    actions: [],
+  },
+  'no-token': {
+    title: 'No token to call with',
+    advice: 'The server of this page gave none. Try again soon.',
+    actions: ['retry'],
+  },
+  'origin-refused': {
+    title: 'The relay takes no calls from this page',
+    advice: 'Whoever runs the relay can add this page’s origin to those it allows.',
+    actions: [],
+  },
   busy: {
     title: 'The relay is busy',
-    advice: 'It holds as many calls as it may. Wait a moment, then try again.',
+    advice: 'It holds as many calls as it may, or you have reached a limit. Wait, then try again.',
     actions: ['retry'],
   },
   'provider-gone': {
@@ -94,6 +114,16 @@ export const FAILURES: Record<FailureKind, Message> = {
   expired: {
     title: 'The call reached its maximum duration',
     advice: 'Providers limit how long one session lasts. A new call begins a new one.',
+    actions: ['retry'],
+  },
+  'too-long': {
+    title: 'The call reached the relay’s longest duration',
+    advice: 'The relay limits how long one call lasts. A new call begins a new one.',
+    actions: ['retry'],
+  },
+  'session-gone': {
+    title: 'The call could not be taken up again',
+    advice: 'The connection broke, and the relay no longer holds the call. Call anew.',
     actions: ['retry'],
   },
   idle: {
@@ -164,4 +194,14 @@ export function interruption(heardMs: number): string {
   return heardMs === 0
     ? 'interrupted before it was heard'
     : `interrupted after ${seconds(heardMs)}`;
+}
+
+/** How often the call's token was renewed. */
+export function renewals(count: number): string {
+  return `token renewed ${count === 1 ? 'once' : `${count} times`}`;
+}
+
+export function reconnection({ reason, gapMs }: Reconnection): string {
+  const gap = gapMs < 50 ? 'without a gap' : `after ${seconds(gapMs)}`;
+  return reason === 'token' ? `Connection renewed ${gap}` : `Connection back ${gap}`;
 }

@@ -1,29 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Call, Hub, type CallEvents } from '../client/call';
-import type { ClientEvent } from '../client/protocol';
-import type { Transport } from '../client/transport';
-
-class Wire implements Transport {
-  readonly kind = 'websocket';
-  readonly callId = null;
-  readonly sent: ClientEvent[] = [];
-  interrupts = 0;
-  closes = 0;
-
-  send(event: ClientEvent): void {
-    this.sent.push(event);
-  }
-  interrupt(): void {
-    this.interrupts += 1;
-  }
-  mute(): void {}
-  levels() {
-    return { microphone: 0, assistant: 0 };
-  }
-  close(): void {
-    this.closes += 1;
-  }
-}
+import { Wire } from './wire';
 
 function newCall() {
   const wire = new Wire();
@@ -111,29 +88,28 @@ describe('Call', () => {
     expect(wire.sent.at(-1)).toEqual({ type: 'response.create' });
   });
 
+  it('is quiet when neither side speaks and no answer is on its way', () => {
+    const { hub } = newCall();
+    hub.event({ type: 'voxline.state', state: 'listening' });
+    expect(hub.quiet).toBe(true);
+    hub.event({ type: 'input_audio_buffer.speech_started', item_id: 'i1', audio_start_ms: 0 });
+    expect(hub.quiet).toBe(false);
+    hub.event({ type: 'input_audio_buffer.speech_stopped', item_id: 'i1', audio_end_ms: 900 });
+    hub.event({ type: 'voxline.state', state: 'thinking' });
+    expect(hub.quiet).toBe(false);
+    hub.event(RUNNING);
+    hub.event({ type: 'voxline.state', state: 'listening' });
+    expect(hub.quiet).toBe(false);
+    hub.event(DONE);
+    expect(hub.quiet).toBe(true);
+  });
+
   it('releases everything once, and says that it was closed', () => {
     const { call, hub, wire, heard } = newCall();
     hub.emitter.release();
     call.close();
     call.close();
-    hub.ended({ code: 1006, reason: '' });
-    expect(wire.closes).toBe(1);
+    expect(wire.parted).toBe('closed');
     expect(heard).toEqual([['closed', { failure: null }]]);
-  });
-
-  it('says why the relay ended the call', () => {
-    const { hub, heard } = newCall();
-    hub.emitter.release();
-    hub.event({ type: 'voxline.closing', reason: 'shutdown', within_ms: 5000 });
-    hub.ended({ code: null, reason: '' });
-    expect(heard).toMatchObject([['closed', { failure: { kind: 'shutdown' } }]]);
-  });
-
-  it('rejects a connection attempt with the reason of its end', async () => {
-    const { hub } = newCall();
-    const error = { code: 'invalid_api_key', message: 'Wrong key.' };
-    hub.event({ type: 'error', error });
-    hub.ended({ code: 3000, reason: 'invalid_request_error.invalid_api_key' });
-    await expect(hub.ready).rejects.toMatchObject({ kind: 'unauthorized', message: 'Wrong key.' });
   });
 });

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { CallError, fromClose, fromHttp, fromMedia, type FailureKind } from '../client/failure';
+import {
+  CallError,
+  fromClose,
+  fromHttp,
+  fromMedia,
+  mayResume,
+  type FailureKind,
+} from '../client/failure';
 import { FAILURES } from '../src/messages';
 
 const named = (name: string) => Object.assign(new Error('no'), { name });
@@ -26,6 +33,37 @@ describe('failures', () => {
     [503, 'busy'],
   ])('names HTTP status %i %s', (status, kind) => {
     expect(fromHttp(status, '', null).kind).toBe(kind);
+  });
+
+  it.each<[string, FailureKind]>([
+    ['token_expired', 'token-expired'],
+    ['token_revoked', 'revoked'],
+    ['session_revoked', 'revoked'],
+    ['token_wrong_device', 'unauthorized'],
+    ['origin_not_allowed', 'origin-refused'],
+    ['model_not_allowed', 'refused'],
+    ['rate_limit_exceeded', 'busy'],
+    ['session_not_found', 'session-gone'],
+    ['session_too_long', 'too-long'],
+  ])('names the code %s %s', (code, kind) => {
+    const body = JSON.stringify({ error: { code, message: 'No.' } });
+    expect(fromHttp(418, body, '7')).toMatchObject({ kind, code, retryAfterMs: 7000 });
+    expect(fromClose({ error: { code, message: 'No.' }, closing: null }, 4000).kind).toBe(kind);
+  });
+
+  it.each<[number | null, string | null, boolean]>([
+    [null, null, true],
+    [1006, null, true],
+    [1012, null, true],
+    [1013, null, true],
+    [1000, null, false],
+    [1008, null, false],
+    [3000, null, false],
+    [4000, null, false],
+    [null, 'shutdown', false],
+    [1006, 'revoked', false],
+  ])('an end with code %s after the closing %s: may it be resumed? %s', (code, closing, may) => {
+    expect(mayResume({ error: null, closing }, code)).toBe(may);
   });
 
   it('takes the relay’s own word before the status', () => {
@@ -68,7 +106,9 @@ describe('failures', () => {
     ['expired', 'expired'],
     ['overrun', 'overrun'],
     ['provider_gone', 'provider-gone'],
+    ['revoked', 'revoked'],
     ['shutdown', 'shutdown'],
+    ['too_long', 'too-long'],
   ])('takes the reason of voxline.closing, %s, before the code', (closing, kind) => {
     expect(fromClose({ error: null, closing }, 1000).kind).toBe(kind);
   });
