@@ -2,7 +2,16 @@
 
 import { CallError, connect, listMicrophones, type Call, type CallEvents } from '../client';
 import { VoiceLine } from './line';
-import { about, ACTIONS, FAILURES, STATES, type Action, type Shown } from './messages';
+import {
+  about,
+  ACTIONS,
+  FAILURES,
+  reconnection,
+  renewals,
+  STATES,
+  type Action,
+  type Shown,
+} from './messages';
 import { Transcript } from './transcript';
 
 const MODEL = 'gpt-realtime-2.1';
@@ -99,6 +108,7 @@ function began(call: Call): void {
   if (call.fallback) {
     transcript.note('The network blocks WebRTC (UDP), so this call goes over WebSocket.');
   }
+  let renewed = 0;
   const listeners: { [Name in keyof CallEvents]?: (event: CallEvents[Name]) => void } = {
     state: show,
     transcript: (shown) => transcript.show(shown),
@@ -110,6 +120,13 @@ function began(call: Call): void {
     roundTrip: (ms) => {
       get('round-trip').textContent = `${Math.round(ms)} ms round trip`;
     },
+    token: ({ expiresAt }) => {
+      renewed += 1;
+      const token = get('token');
+      token.textContent = renewals(renewed);
+      token.title = `Valid until ${new Date(expiresAt).toLocaleTimeString()}`;
+    },
+    reconnected: (how) => transcript.note(reconnection(how)),
     error: ({ message }) => transcript.note(message),
     closing: () => say('Closing', 'The relay is ending this call.'),
     closed: ({ failure }) => ended(failure),
@@ -124,8 +141,7 @@ function ended(failure: CallError | null): void {
   enter({ is: 'off' });
   show('off');
   transcript.note('Call ended');
-  get('path').textContent = '';
-  get('round-trip').textContent = '';
+  for (const fact of ['path', 'round-trip', 'token']) get(fact).textContent = '';
   meters({ microphone: 0, assistant: 0 }, 0);
   if (failure) fail(failure);
 }
