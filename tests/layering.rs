@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "server",
         &[
+            "auth",
             "client",
             "clock",
             "config",

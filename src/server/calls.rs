@@ -13,10 +13,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::auth::Caller;
 use crate::config::Limits;
 use crate::core::ids::SessionId;
 use crate::core::port::Fault;
-use crate::server::auth::Authorized;
+use crate::server::admission::Owner;
 use crate::server::error::ApiError;
 use crate::server::{App, session};
 
@@ -42,13 +43,14 @@ pub(crate) struct Wanted {
 
 /// `POST /v1/realtime/calls`
 pub(crate) async fn create(
-    _: Authorized,
+    caller: Caller,
     State(app): State<Arc<App>>,
     wanted: Result<Query<Wanted>, QueryRejection>,
     request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
     let Query(wanted) = wanted.map_err(|error| malformed("query", &error.body_text()))?;
-    let slot = app.sessions.admit()?;
+    let slot = app.sessions.admit(Owner::of(&caller))?;
+    let handshake = app.admission.handshake()?;
     let limits = &app.config.limits;
     let form = timeout(limits.request_time, read(request, limits))
         .await
@@ -60,6 +62,7 @@ pub(crate) async fn create(
         .unwrap_or_else(|| app.config.model.as_str().to_owned());
     let id = SessionId::from(format!("rtc_{}", uuid::Uuid::new_v4().simple()));
     let answer = session::call(&app, slot, id.clone(), &offer, model, form.session).await?;
+    drop(handshake);
     let location = format!("/v1/realtime/calls/{id}");
     let headers: [(HeaderName, String); 2] = [
         (header::CONTENT_TYPE, SDP.to_owned()),
@@ -70,7 +73,7 @@ pub(crate) async fn create(
 
 /// `POST /v1/realtime/calls/{id}/hangup`, and `DELETE /v1/realtime/calls/{id}` as WHIP has it.
 pub(crate) async fn hang_up(
-    _: Authorized,
+    _: Caller,
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {

@@ -30,6 +30,14 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, fault)
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn into_fault(self) -> Fault {
+        *self.fault
+    }
+
     pub(crate) fn retry_after(self, wait: Duration) -> Self {
         Self {
             retry_after: Some(wait),

@@ -4,6 +4,7 @@
 //! - Credentials are judged before a body is read, and admission before anything costly is done.
 //! - Every failed request is answered in OpenAI's shape.
 
+mod admission;
 mod auth;
 mod calls;
 mod connections;
@@ -30,11 +31,13 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tracing::Instrument;
 
+use crate::auth::Authority;
 use crate::client::webrtc::{self, Endpoint};
 use crate::config::{Config, Log, LogFormat, Provider, Secret};
 use crate::core::latency::Recorder;
 use crate::gateway::Gateway;
 use crate::provider::{Patience, Upstream};
+use crate::server::admission::Admission;
 use crate::server::connections::Connections;
 use crate::server::sessions::Sessions;
 use crate::sim::{self, Sim};
@@ -61,6 +64,8 @@ pub(crate) struct App {
     endpoint: Arc<Endpoint>,
     latencies: Arc<Latencies>,
     recorder: Recorder,
+    authority: Arc<Authority>,
+    admission: Arc<Admission>,
     sessions: Sessions,
     refusals: Arc<Semaphore>,
 }
@@ -109,12 +114,15 @@ impl Server {
         };
         let latencies = Arc::new(Latencies::default());
         let recorder = latencies.recorder();
+        let admission = Arc::new(Admission::new(&config.limits));
         let app = App {
             gateway: Gateway::new(upstream, patience, recorder.clone()),
             endpoint,
             latencies,
             recorder,
-            sessions: Sessions::new(config.limits.sessions),
+            authority: Arc::default(),
+            sessions: Sessions::new(Arc::clone(&admission)),
+            admission,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             config,
         };

@@ -11,11 +11,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
 
+use crate::auth::Caller;
 use crate::client::websocket::{Leg, Settings};
-use crate::config::Config;
 use crate::core::ids::SessionId;
 use crate::core::port::Fault;
-use crate::server::auth::{self, protocols};
+use crate::server::admission::Owner;
+use crate::server::auth::{Verdict, protocols};
 use crate::server::error::ApiError;
 use crate::server::{App, session};
 use crate::wire::voxline;
@@ -41,13 +42,14 @@ pub(crate) struct Wanted {
 /// `GET /v1/realtime`
 pub(crate) async fn connect(
     State(app): State<Arc<App>>,
+    Verdict(verdict): Verdict,
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
     let wanted = wanted.unwrap_or_default().0;
-    let verdict = judge(&app.config, &headers, wanted);
+    let verdict = judge(verdict, &headers, wanted);
     let notices = protocols(&headers).any(|offer| offer == voxline::SUBPROTOCOL);
     let settings = Settings {
         write_time: app.config.limits.write_time,
@@ -66,8 +68,8 @@ pub(crate) async fn connect(
         upgrade.set_selected_protocol(HeaderValue::from_static(REALTIME));
     }
     let leg = move |socket: WebSocket| Leg::new(socket, settings);
-    let model = match verdict {
-        Ok(model) => model,
+    let (caller, model) = match verdict {
+        Ok(wanted) => wanted,
         Err(refusal) => {
             let Refusal { fault, code } = *refusal;
             let Ok(turn) = Arc::clone(&app.refusals).try_acquire_owned() else {
@@ -83,10 +85,11 @@ pub(crate) async fn connect(
             }));
         }
     };
-    let slot = app.sessions.admit()?;
+    let slot = app.sessions.admit(Owner::of(&caller))?;
+    let handshake = app.admission.handshake()?;
     let id = SessionId::from(format!("sess_{}", uuid::Uuid::new_v4().simple()));
     Ok(upgrade.on_upgrade(async move |socket| {
-        session::websocket(&app, slot, id, leg(socket), model);
+        session::websocket(&app, slot, id, leg(socket), model, handshake);
     }))
 }
 
@@ -96,16 +99,25 @@ struct Refusal {
     code: u16,
 }
 
-/// Returns the model, if all is as it must be.
-fn judge(config: &Config, headers: &HeaderMap, wanted: Wanted) -> Result<String, Box<Refusal>> {
-    auth::judge(headers, &config.keys).map_err(|fault| {
-        let code = UNAUTHORIZED;
+/// Returns who asks for which model, if all is as it must be.
+fn judge(
+    verdict: Result<Caller, ApiError>,
+    headers: &HeaderMap,
+    wanted: Wanted,
+) -> Result<(Caller, String), Box<Refusal>> {
+    let caller = verdict.map_err(|error| {
+        let code = match error.status() {
+            StatusCode::UNAUTHORIZED => UNAUTHORIZED,
+            _ => INVALID,
+        };
+        let fault = error.into_fault();
         Box::new(Refusal { fault, code })
     })?;
-    request(headers, wanted).map_err(|fault| {
+    let model = request(headers, wanted).map_err(|fault| {
         let code = INVALID;
         Box::new(Refusal { fault, code })
-    })
+    })?;
+    Ok((caller, model))
 }
 
 fn request(headers: &HeaderMap, wanted: Wanted) -> Result<String, Fault> {

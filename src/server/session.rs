@@ -22,8 +22,8 @@ use crate::gateway::Opening;
 use crate::provider::OpenError;
 use crate::provider::realtime::Link;
 use crate::server::App;
+use crate::server::admission::{Handshake, Slot};
 use crate::server::error::ApiError;
-use crate::server::sessions::Slot;
 use crate::wire::realtime::Carrier;
 
 /// Messages on their way between a leg and its session, each way.
@@ -81,6 +81,7 @@ pub(crate) fn websocket(
     id: SessionId,
     leg: websocket::Leg,
     model: String,
+    handshake: Handshake,
 ) {
     let span = tracing::info_span!("session", %id);
     let own = Arc::clone(app);
@@ -95,6 +96,7 @@ pub(crate) fn websocket(
                 () = signals.cancel.cancelled() => return,
                 opened = own.gateway.open(&opening) => opened,
             };
+            drop(handshake);
             match opened {
                 Ok(link) => {
                     let leg = async move |to_session, from_session| {

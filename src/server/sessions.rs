@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::ids::SessionId;
 use crate::core::port::Fault;
 use crate::driver::Signals;
+use crate::server::admission::{Admission, Owner, Slot};
 use crate::server::error::ApiError;
 
 /// When somebody who was turned away should come back.
@@ -27,22 +27,17 @@ const COME_BACK: Duration = Duration::from_secs(5);
 const FOLD_UP: Duration = Duration::from_secs(3);
 
 pub(crate) struct Sessions {
-    most: u32,
-    slots: Arc<Semaphore>,
+    admission: Arc<Admission>,
     running: Arc<Mutex<HashMap<SessionId, CancellationToken>>>,
     tasks: Mutex<JoinSet<()>>,
     stopping: CancellationToken,
     cut_off: CancellationToken,
 }
 
-/// Room for one conversation.
-pub(crate) struct Slot(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
-
 impl Sessions {
-    pub(crate) fn new(most: u32) -> Self {
+    pub(crate) fn new(admission: Arc<Admission>) -> Self {
         Self {
-            most,
-            slots: Arc::new(Semaphore::new(most as usize)),
+            admission,
             running: Arc::default(),
             tasks: Mutex::default(),
             stopping: CancellationToken::new(),
@@ -51,21 +46,14 @@ impl Sessions {
     }
 
     /// Takes a slot, before anything costly is done.
-    pub(crate) fn admit(&self) -> Result<Slot, ApiError> {
+    pub(crate) fn admit(&self, owner: Owner) -> Result<Slot, ApiError> {
         if self.is_stopping() {
             let fault = Fault::server("shutting_down", "The relay is restarting; try again soon.");
             return Err(
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, fault).retry_after(COME_BACK)
             );
         }
-        let slot = Arc::clone(&self.slots).try_acquire_owned();
-        slot.map(Slot).map_err(|_full| {
-            let fault = Fault::server(
-                "rate_limit_exceeded",
-                "All of this relay's lines are taken (`limits.sessions`); try again soon.",
-            );
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, fault).retry_after(COME_BACK)
-        })
+        self.admission.session(owner)
     }
 
     /// Runs a conversation until it ends by itself or is cut off.
@@ -128,8 +116,7 @@ impl Sessions {
 
     /// Waits until nobody holds a slot, be it to talk or to begin to.
     async fn all_ended(&self) {
-        // The semaphore is never closed.
-        let _ = self.slots.acquire_many(self.most).await;
+        self.admission.all_returned().await;
     }
 }
 
@@ -161,65 +148,84 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Caller;
     use crate::clock;
+    use crate::config::{Config, Sources};
 
     fn id(name: &str) -> SessionId {
         SessionId::from(name)
     }
 
+    fn relay(most: u32) -> Sessions {
+        let config = Config::load(&Sources {
+            flags: vec![("limits.sessions", most.to_string())],
+            ..Sources::default()
+        });
+        let limits = config.unwrap().limits;
+        Sessions::new(Arc::new(Admission::new(&limits)))
+    }
+
+    fn owner() -> Owner {
+        Owner::of(&Caller::Tenant(Arc::default()))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_slot_is_free_again_when_its_conversation_has_ended() {
-        let sessions = Sessions::new(1);
-        let slot = sessions.admit().unwrap();
-        assert!(sessions.admit().is_err());
+        let sessions = relay(1);
+        let slot = sessions.admit(owner()).unwrap();
+        assert!(sessions.admit(owner()).is_err());
         sessions.start(id("a"), slot, |signals| async move {
             signals.cancel.cancelled().await;
         });
         assert_eq!(sessions.count(), 1);
-        assert!(sessions.admit().is_err());
+        assert!(sessions.admit(owner()).is_err());
         assert!(sessions.hang_up(&id("a")));
         sessions.all_ended().await;
         assert_eq!(sessions.count(), 0);
         assert!(!sessions.hang_up(&id("a")));
-        sessions.admit().unwrap();
+        sessions.admit(owner()).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_conversation_that_panics_gives_everything_back() {
-        let sessions = Sessions::new(1);
-        let slot = sessions.admit().unwrap();
+        let sessions = relay(1);
+        let slot = sessions.admit(owner()).unwrap();
         sessions.start(id("a"), slot, |_| async { panic!("on purpose") });
         sessions.all_ended().await;
         assert_eq!(sessions.count(), 0);
-        sessions.admit().unwrap();
+        sessions.admit(owner()).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn conversations_that_end_when_told_are_not_cut_off() {
-        let sessions = Sessions::new(2);
+        let sessions = relay(2);
         let started = clock::now();
-        sessions.start(id("a"), sessions.admit().unwrap(), |signals| async move {
-            signals.shutdown.cancelled().await;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            assert!(!signals.cancel.is_cancelled());
-        });
+        sessions.start(
+            id("a"),
+            sessions.admit(owner()).unwrap(),
+            |signals| async move {
+                signals.shutdown.cancelled().await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert!(!signals.cancel.is_cancelled());
+            },
+        );
         sessions.stop(Duration::from_secs(10)).await;
         assert_eq!(clock::now() - started, Duration::from_secs(1));
-        assert!(sessions.admit().is_err());
+        assert!(sessions.admit(owner()).is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_outlives_the_drain_limit_for_long() {
-        let sessions = Sessions::new(2);
+        let sessions = relay(2);
         let started = clock::now();
         sessions.start(
             id("polite"),
-            sessions.admit().unwrap(),
+            sessions.admit(owner()).unwrap(),
             |signals| async move {
                 signals.cancel.cancelled().await;
             },
         );
-        sessions.start(id("stuck"), sessions.admit().unwrap(), |_| {
+        sessions.start(id("stuck"), sessions.admit(owner()).unwrap(), |_| {
             std::future::pending()
         });
         let drain = Duration::from_secs(10);
