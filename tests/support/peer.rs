@@ -62,6 +62,7 @@ impl Peer {
             .unwrap();
         let settings = SettingEngineBuilder::new()
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+            .with_ice_connection_attempts(Some(Duration::from_millis(20)), None)
             .build();
         let signals = Arc::new(Signals::default());
         let (sound_sender, sound) = mpsc::unbounded_channel();

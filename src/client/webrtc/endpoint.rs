@@ -17,7 +17,6 @@ use rtc::rtp_transceiver::rtp_sender::{
 use rtc::shared::ifaces;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{
@@ -25,6 +24,7 @@ use webrtc::peer_connection::{
     SettingEngineBuilder, configure_rtcp_reports,
 };
 
+use crate::client::webrtc::ice::Credentials;
 use crate::client::webrtc::leg::Leg;
 use crate::client::webrtc::mux::{Line, Mux};
 use crate::client::webrtc::peer::{Handler, Link, PEER_EVENTS, PeerEvent};
@@ -59,7 +59,8 @@ pub struct Settings {
     pub max_offer: usize,
     /// A call that is not connected this long after its answer ends.
     pub connect_timeout: Duration,
-    /// A call of which nothing is heard for this long, not even a connectivity check, ends.
+    /// A call ends when nothing that is surely the client's, be it a connectivity check, is heard
+    /// for this long.
     pub media_idle: Duration,
 }
 
@@ -118,7 +119,8 @@ impl Endpoint {
             .map_err(|_| OfferError::TooManyCalls { limit })?;
 
         let ice = Credentials::random();
-        let line = self.mux.connect(ice.ufrag.clone(), clock::now());
+        let remote = offer.credentials().clone();
+        let line = self.mux.connect(ice.clone(), remote, clock::now());
         // On a task of its own: should an offer make the library panic, it is this one's problem.
         let mut task = JoinSet::new();
         task.spawn(negotiate(offer, ice, line, self.addresses.clone()));
@@ -150,20 +152,6 @@ pub(crate) struct Call {
     pub(crate) line: Line,
 }
 
-struct Credentials {
-    ufrag: String,
-    password: String,
-}
-
-impl Credentials {
-    fn random() -> Self {
-        Self {
-            ufrag: Uuid::new_v4().simple().to_string()[..16].into(),
-            password: Uuid::new_v4().simple().to_string(),
-        }
-    }
-}
-
 async fn negotiate(
     offer: Offer,
     ice: Credentials,
@@ -188,6 +176,8 @@ async fn negotiate(
     let reports = configure_rtcp_reports(Registry::new());
     let settings = SettingEngineBuilder::new()
         .with_ice_credentials(ice.ufrag, ice.password)
+        // The mux follows the client; a leg knows when nothing is heard of it any more.
+        .with_ice_timeouts(Some(Duration::ZERO), Some(Duration::ZERO), None)
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_answering_dtls_role(RTCDtlsRole::Server)
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE))

@@ -5,6 +5,7 @@
 //! part of the port and its place among the calls are free again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rtc::rtp;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use webrtc::media_stream::track_local::TrackLocal;
 
 use crate::client::webrtc::channels::{Channels, Overrun};
+use crate::client::webrtc::control::Control;
 use crate::client::webrtc::endpoint::Call;
 use crate::client::webrtc::peer::{Label, PeerEvent};
 use crate::clock;
@@ -81,6 +83,12 @@ impl Leg {
             call,
             _permit: permit,
         }
+    }
+
+    /// Returns what reaches the call while it runs.
+    pub fn control(&self) -> Control {
+        let port = Arc::downgrade(&self.call.line.port());
+        Control::new(port, self.call.answer.section.clone())
     }
 
     /// Carries sound and events until either side is gone.
@@ -177,9 +185,15 @@ impl Leg {
     ) -> Result<(), End> {
         match input {
             Input::End(end) => return Err(end),
-            Input::Connected => self.connected = true,
+            Input::Connected => {
+                self.connected = true;
+                self.call.line.meter().heard(now);
+            }
             Input::Session(first) => self.on_session(first, from_session).await?,
-            Input::Peer(event) => self.on_peer(event, now).await?,
+            Input::Peer(event) => {
+                self.call.line.meter().heard(now);
+                self.on_peer(event, now).await?;
+            }
             Input::Tick => {}
         }
         if now >= self.lost_at() {

@@ -11,14 +11,20 @@
 //!   get and give more (see [`crate::wire::voxline`]).
 
 mod channels;
+mod control;
 mod endpoint;
+mod ice;
 mod leg;
 mod mux;
 mod peer;
 mod playback;
 mod runtime;
 mod sdp;
+mod stun;
 
+pub use crate::client::webrtc::control::{
+    Control, MAX_FRAGMENT, PatchError, Patched, SDP_FRAGMENT,
+};
 pub use crate::client::webrtc::endpoint::{Endpoint, Settings};
 pub use crate::client::webrtc::leg::{End, Leg};
 pub use crate::client::webrtc::sdp::OfferError;

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 
+use crate::client::webrtc::ice::Credentials;
 use crate::core::port::Fault;
 
 /// A browser offers two sections (sound and events), or three with a camera.
@@ -82,7 +83,10 @@ impl OfferError {
 
 /// An SDP offer that is worth answering.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Offer(String);
+pub(crate) struct Offer {
+    sdp: String,
+    ice: Credentials,
+}
 
 impl Offer {
     pub(crate) fn parse(text: &str, limit: usize) -> Result<Self, OfferError> {
@@ -106,17 +110,23 @@ impl Offer {
         if !audio.any(|section| opus(section).is_some()) {
             return Err(OfferError::NoOpus);
         }
-        if !has_value(&lines, "ice-ufrag", 4) || !has_value(&lines, "ice-pwd", 22) {
-            return Err(OfferError::NoIceCredentials);
-        }
-        if !has_value(&lines, "fingerprint", 1) {
+        let ice = credentials(&lines).ok_or(OfferError::NoIceCredentials)?;
+        if values(&lines, "fingerprint").all(str::is_empty) {
             return Err(OfferError::NoFingerprint);
         }
-        Ok(Self(without_candidates(&lines)))
+        Ok(Self {
+            sdp: without_candidates(&lines),
+            ice,
+        })
+    }
+
+    /// The client's side of ICE.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.ice
     }
 
     pub(crate) fn into_string(self) -> String {
-        self.0
+        self.sdp
     }
 }
 
@@ -129,6 +139,8 @@ pub(crate) struct Answer {
     pub(crate) opus: u8,
     /// Whether data channels were agreed.
     pub(crate) events: bool,
+    /// The section with the candidates, as far as a fragment has it (RFC 8840).
+    pub(crate) section: String,
 }
 
 impl Answer {
@@ -136,10 +148,12 @@ impl Answer {
     pub(crate) fn announce(sdp: &str, addresses: &[SocketAddr]) -> Option<Self> {
         let lines: Vec<&str> = sdp.trim_end().lines().collect();
         let audio = sections(&lines).find(|section| is_active(section, "audio"))?;
+        let announced = with_candidates(&lines, addresses)?;
         Some(Self {
             opus: opus(audio)?,
             events: sections(&lines).any(|section| is_active(section, "application")),
-            sdp: with_candidates(&lines, addresses)?,
+            section: gathered(&announced),
+            sdp: announced,
         })
     }
 }
@@ -185,11 +199,22 @@ fn opus(section: &[&str]) -> Option<u8> {
     })
 }
 
-fn has_value(lines: &[&str], attribute: &str, length: usize) -> bool {
-    lines.iter().any(|line| {
-        line.strip_prefix("a=")
-            .and_then(|rest| rest.strip_prefix(attribute)?.strip_prefix(':'))
-            .is_some_and(|value| value.trim_end().len() >= length)
+/// Returns the first credentials in there: all sections of a bundle have the same.
+pub(crate) fn credentials(lines: &[&str]) -> Option<Credentials> {
+    let mut ufrag = values(lines, "ice-ufrag").filter(|ufrag| (4..=256).contains(&ufrag.len()));
+    let mut password =
+        values(lines, "ice-pwd").filter(|password| (22..=256).contains(&password.len()));
+    Some(Credentials {
+        ufrag: ufrag.next()?.into(),
+        password: password.next()?.into(),
+    })
+}
+
+/// Returns what an attribute is said to be.
+pub(crate) fn values<'a>(lines: &[&'a str], attribute: &str) -> impl Iterator<Item = &'a str> {
+    lines.iter().filter_map(move |line| {
+        let value = line.strip_prefix("a=")?.strip_prefix(attribute)?;
+        value.strip_prefix(':').map(str::trim_end)
     })
 }
 
@@ -230,6 +255,16 @@ fn with_candidates(lines: &[&str], addresses: &[SocketAddr]) -> Option<String> {
         }
     }
     gathered.then_some(out)
+}
+
+/// Returns the first section that has candidates, without what does not concern ICE.
+fn gathered(sdp: &str) -> String {
+    let lines: Vec<&str> = sdp.lines().collect();
+    let section = sections(&lines).find(|section| section.iter().any(|line| is_candidate(line)));
+    let concerned =
+        |line: &&&str| line.starts_with("m=") || line.starts_with("a=mid:") || is_candidate(line);
+    let lines = section.unwrap_or_default().iter().filter(concerned);
+    lines.flat_map(|line| [line, "\r\n"]).collect()
 }
 
 fn is_candidate(line: &str) -> bool {
@@ -320,5 +355,8 @@ mod tests {
             ]
         );
         assert_eq!((answer.opus, answer.events), (111, false));
+        let (section, rest) = answer.section.split_once("\r\n").unwrap();
+        assert_eq!(section, "m=audio 9 UDP/TLS/RTP/SAVPF 111 0");
+        assert_eq!(rest, candidates.join("\r\n") + "\r\n");
     }
 }
