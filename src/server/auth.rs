@@ -13,7 +13,7 @@ use axum::http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
 
-use crate::auth::{Caller, Tenant};
+use crate::auth::{Authority, Caller, Tenant};
 use crate::clock;
 use crate::core::port::{Fault, FaultKind};
 use crate::server::App;
@@ -35,7 +35,7 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        judge(app, &parts.headers, &parts.uri)
+        judge(&app.authority, &parts.headers, &parts.uri)
     }
 }
 
@@ -46,7 +46,7 @@ impl FromRequestParts<Arc<App>> for Verdict {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
-        Ok(Self(judge(app, &parts.headers, &parts.uri)))
+        Ok(Self(judge(&app.authority, &parts.headers, &parts.uri)))
     }
 }
 
@@ -57,7 +57,7 @@ impl FromRequestParts<Arc<App>> for ByKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        match judge(app, &parts.headers, &parts.uri)? {
+        match judge(&app.authority, &parts.headers, &parts.uri)? {
             Caller::Tenant(tenant) => Ok(Self(tenant)),
             Caller::Client(_) | Caller::Returning(..) => Err(forbidden(
                 "This needs an API key, and was shown a token that a client holds: call it from \
@@ -97,7 +97,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     Ok(bearer.map(|(_, token)| token.trim()))
 }
 
-fn judge(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<Caller, ApiError> {
+fn judge(authority: &Authority, headers: &HeaderMap, uri: &Uri) -> Result<Caller, ApiError> {
     let credentials = protocols(headers).filter_map(|name| name.strip_prefix(KEY_PROTOCOL));
     let shown = one(bearer(headers)?, credentials, "credentials")?;
     let Some(shown) = shown else {
@@ -107,12 +107,7 @@ fn judge(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<Caller, ApiError> 
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, fault));
     };
     let device = device(headers, uri)?;
-    if app.config.keys.admit(shown) {
-        return Ok(Caller::Tenant(Arc::default()));
-    }
-    let judged = app
-        .authority
-        .authenticate(shown, device.as_deref(), clock::wall());
+    let judged = authority.authenticate(shown, device.as_deref(), clock::wall());
     judged.map_err(|fault| {
         let status = match fault.kind {
             FaultKind::InvalidRequest => StatusCode::UNAUTHORIZED,

@@ -31,8 +31,9 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tracing::Instrument;
 
-use crate::auth::Authority;
+use crate::auth::{Authority, FileError};
 use crate::client::webrtc::{self, Endpoint};
+use crate::clock;
 use crate::config::{Config, Log, LogFormat, Provider, Secret};
 use crate::core::latency::Recorder;
 use crate::gateway::Gateway;
@@ -89,6 +90,8 @@ pub enum StartError {
         flag: &'static str,
         source: io::Error,
     },
+    #[error(transparent)]
+    Credentials(#[from] FileError),
 }
 
 impl Server {
@@ -120,7 +123,7 @@ impl Server {
             endpoint,
             latencies,
             recorder,
-            authority: Arc::default(),
+            authority: Arc::new(Authority::open(config.auth.clone(), clock::wall())?),
             sessions: Sessions::new(Arc::clone(&admission)),
             admission,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
