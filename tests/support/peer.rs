@@ -151,11 +151,57 @@ impl Peer {
     pub(crate) async fn connect(&mut self, answer: &str) {
         self.accept(answer).await;
         within("connecting", self.signals.connected.notified()).await;
-        for _ in 0..self.channels.len() {
-            within("opening a channel", self.opened.recv())
-                .await
-                .unwrap();
-        }
+        let (channels, opened) = (&self.channels, &mut self.opened);
+        let opening = async {
+            for _ in 0..channels.len() {
+                opened.recv().await.unwrap();
+            }
+        };
+        // The library sends what its own events lead to when it wakes up next, and sleeps for
+        // 200 ms at a time: this wakes it.
+        let waking = async {
+            let mut often = tokio::time::interval(Duration::from_millis(2));
+            loop {
+                often.tick().await;
+                for channel in channels.values() {
+                    let _ = channel.set_buffered_amount_low_threshold(0).await;
+                }
+            }
+        };
+        within("opening the channels", async {
+            tokio::select! {
+                () = opening => {}
+                () = waking => {}
+            }
+        })
+        .await;
+    }
+
+    /// Begins an ICE restart; returns the fragment for the relay.
+    pub(crate) async fn restart(&self) -> String {
+        self.connection.restart_ice().await.unwrap();
+        let offer = self.offer().await;
+        let section = offer.split("m=").nth(1).unwrap();
+        let line = |name: &str| {
+            let line = section.lines().find(|line| line.starts_with(name));
+            format!("{}\r\n", line.unwrap())
+        };
+        let lines = ["a=ice-ufrag:", "a=ice-pwd:", "a=mid:", "a=candidate:"].map(line);
+        let [ufrag, password, mid, candidate] = lines;
+        format!("{ufrag}{password}m=audio 9 RTP/AVP 0\r\n{mid}{candidate}")
+    }
+
+    /// Goes on with an ICE restart, as the relay's fragment says. The rest is as it was answered.
+    pub(crate) async fn restarted(&self, answer: &str, fragment: &str) {
+        let line = |name| fragment.lines().find(|line: &&str| line.starts_with(name));
+        let renewed = answer.lines().map(|old| {
+            let name = ["a=ice-ufrag:", "a=ice-pwd:"]
+                .into_iter()
+                .find(|name| old.starts_with(name));
+            name.and_then(line).unwrap_or(old)
+        });
+        let renewed: String = renewed.flat_map(|line| [line, "\r\n"]).collect();
+        self.accept(&renewed).await;
     }
 
     /// Takes the answer.
