@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use voxline::client::webrtc::{End, Endpoint, OfferError, Settings};
+use voxline::client::webrtc::{End, Endpoint, OfferError, PatchError, Patched, Settings};
 use voxline::clock;
 use voxline::core::latency::Hop;
 use voxline::core::port::{
@@ -519,6 +519,131 @@ async fn a_call_lasts_as_long_as_something_is_heard_of_it() {
     assert!(!session.to_leg.is_closed());
     drop(network);
     assert_eq!(session.end().await, End::Lost);
+}
+
+#[tokio::test]
+async fn an_ice_restart_from_another_address_keeps_the_call() {
+    let endpoint = endpoint();
+    let relay = endpoint.addresses()[0];
+    let home = Network::before(relay, Weather::FINE).await;
+    let street = Network::before(relay, Weather::FINE).await;
+    let mut peer = Peer::new(EVENTS).await;
+    let (answer, leg) = endpoint.answer(&peer.offer().await).await.unwrap();
+    let control = leg.control();
+    let mut session = Session::start(leg);
+    peer.connect(&home.reroute(&answer, relay)).await;
+    let before = control.etag().unwrap();
+    let mut talk = Talk::default();
+    for _ in 0..25 {
+        talk.frame(&mut peer, &session).await;
+    }
+
+    let wish = peer.restart().await;
+    let patched = control.patch(&wish).unwrap();
+    let Patched::Restarted { fragment, etag } = patched.clone() else {
+        panic!("{patched:?}");
+    };
+    assert_ne!(etag, before);
+    assert_eq!(control.etag(), Some(etag));
+    let port = format!(" 127.0.0.1 {} typ host", relay.port());
+    for needed in ["a=mid:0", port.as_str(), "a=end-of-candidates"] {
+        assert!(fragment.contains(needed), "{needed} is not in {fragment}");
+    }
+    // An answer that was lost is given again.
+    assert_eq!(control.patch(&wish), Ok(patched));
+
+    peer.restarted(&street.reroute(&answer, relay), &fragment)
+        .await;
+    within("sound by the new way", async {
+        while street.carried().contains(&0) {
+            talk.frame(&mut peer, &session).await;
+        }
+    })
+    .await;
+    let carried = [0, 1].map(|way| home.carried()[way] + street.carried()[way]);
+    let [up, down] = carried.map(|carried| usize::from(talk.frames) - carried);
+    println!("an ICE restart: {up} packets lost on the way up, {down} on the way down");
+
+    // From here on, the old way is not needed.
+    drop(home);
+    let (frames, [up, down]) = (talk.frames, street.carried());
+    while talk.frames < frames + 25 {
+        talk.frame(&mut peer, &session).await;
+    }
+    within("all of the sound", async {
+        while street.carried() != [up + 25, down + 25] {
+            tokio::time::sleep(ms(5)).await;
+        }
+    })
+    .await;
+    peer.send("oai-events", r#"{"type":"response.create"}"#)
+        .await;
+    assert!(matches!(session.heard().await, FromClient::Event(..)));
+}
+
+/// Sound both ways at its own pace.
+#[derive(Default)]
+struct Talk {
+    frames: u16,
+}
+
+impl Talk {
+    async fn frame(&mut self, peer: &mut Peer, session: &Session) {
+        tokio::time::sleep(ms(20)).await;
+        let index = u32::from(self.frames);
+        peer.speak(vec![0xf8, 0xff, 0xfe], index * 960).await;
+        session.play(ms(20) * index, clock::now()).await;
+        self.frames += 1;
+    }
+}
+
+#[tokio::test]
+async fn candidates_that_trickle_in_are_read_and_nothing_is_sent_to_them() {
+    let endpoint = endpoint();
+    let peer = Peer::new(EVENTS).await;
+    let offer = peer.offer().await;
+    let (_, leg) = endpoint.answer(&offer).await.unwrap();
+    let control = leg.control();
+    let etag = control.etag();
+    let _session = Session::start(leg);
+    let bait = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let line = |name: &str| offer.lines().find(|line| line.starts_with(name)).unwrap();
+    let fragment = format!(
+        "{}\r\n{}\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n\
+         a=candidate:1 1 udp 2130706431 127.0.0.1 {} typ host\r\na=end-of-candidates\r\n",
+        line("a=ice-ufrag:"),
+        line("a=ice-pwd:"),
+        bait.local_addr().unwrap().port(),
+    );
+    assert_eq!(control.patch(&fragment), Ok(Patched::Trickled));
+    assert_eq!(control.etag(), etag);
+    let silence = tokio::time::timeout(ms(300), bait.recv(&mut [0; 2048])).await;
+    assert!(silence.is_err());
+}
+
+#[tokio::test]
+async fn a_restart_needs_a_call_that_is_connected_and_not_over() {
+    let endpoint = endpoint();
+    let mut peer = Peer::new(EVENTS).await;
+    let (answer, leg) = endpoint.answer(&peer.offer().await).await.unwrap();
+    let control = leg.control();
+    let session = Session::start(leg);
+    let wish = "a=ice-ufrag:another\r\na=ice-pwd:another-password-of-ours\r\n";
+    let error = control.patch(wish).unwrap_err();
+    assert_eq!((&error, error.status()), (&PatchError::NotConnected, 409));
+
+    peer.connect(&answer).await;
+    assert!(matches!(control.patch(wish), Ok(Patched::Restarted { .. })));
+    assert_eq!(
+        control.patch("nonsense"),
+        Err(PatchError::NotFragment { line: 1 })
+    );
+
+    session.cancel.cancel();
+    session.end().await;
+    let error = control.patch(wish).unwrap_err();
+    assert_eq!((&error, error.status()), (&PatchError::Gone, 404));
+    assert_eq!(control.etag(), None);
 }
 
 #[tokio::test]

@@ -19,10 +19,18 @@ pub(crate) struct Weather {
     pub(crate) seed: u64,
 }
 
+/// Packets of sound.
+#[derive(Default)]
+struct Counts {
+    lost: AtomicUsize,
+    up: AtomicUsize,
+    down: AtomicUsize,
+}
+
 /// The proxy.
 pub(crate) struct Network {
     address: SocketAddr,
-    lost: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     _tasks: JoinSet<()>,
 }
 
@@ -34,18 +42,23 @@ impl Network {
         inside.connect(relay).await.unwrap();
         let address = outside.local_addr().unwrap();
         let mut tasks = JoinSet::new();
-        let lost = Arc::new(AtomicUsize::new(0));
-        tasks.spawn(forward(outside, inside, weather, Arc::clone(&lost)));
+        let counts = Arc::<Counts>::default();
+        tasks.spawn(forward(outside, inside, weather, Arc::clone(&counts)));
         Self {
             address,
-            lost,
+            counts,
             _tasks: tasks,
         }
     }
 
     /// How many packets of the client's sound did not arrive.
     pub(crate) fn lost(&self) -> usize {
-        self.lost.load(Ordering::Relaxed)
+        self.counts.lost.load(Ordering::Relaxed)
+    }
+
+    /// How many packets of sound have passed, to the relay and to the client.
+    pub(crate) fn carried(&self) -> [usize; 2] {
+        [&self.counts.up, &self.counts.down].map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Makes an answer name the proxy instead of the relay.
@@ -60,7 +73,7 @@ async fn forward(
     outside: Arc<UdpSocket>,
     inside: Arc<UdpSocket>,
     weather: Weather,
-    lost: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
 ) {
     let mut client = None;
     let mut upward = [0; 2048];
@@ -80,10 +93,19 @@ async fn forward(
             },
             Some(_) = on_their_way.join_next() => continue,
         };
+        let sound = usize::from(is_sound(packet));
         let Some(delay) = weather.delay(packet, &mut fate) else {
-            lost.fetch_add((is_sound(packet) && to.is_none()).into(), Ordering::Relaxed);
+            if to.is_none() {
+                counts.lost.fetch_add(sound, Ordering::Relaxed);
+            }
             continue;
         };
+        let carried = if to.is_none() {
+            &counts.up
+        } else {
+            &counts.down
+        };
+        carried.fetch_add(sound, Ordering::Relaxed);
         let packet = packet.to_vec();
         let (outside, inside) = (Arc::clone(&outside), Arc::clone(&inside));
         on_their_way.spawn(async move {
