@@ -1,10 +1,16 @@
 //! Judges who connects, after the upgrade, as OpenAI does: by an `error` event and a close.
 
+use std::time::Instant;
+
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use crate::sim::protocol::error::ApiError;
+use crate::sim::protocol::reader::Read;
+use crate::sim::protocol::session::Purpose;
+use crate::sim::secrets::{self, Attached, Secrets};
 use crate::sim::settings::{Fault, Settings};
 
 /// The subprotocol that is selected, if it is offered.
@@ -13,11 +19,22 @@ pub(crate) const SUBPROTOCOL: &str = "realtime";
 const KEY_SUBPROTOCOL: &str = "openai-insecure-api-key.";
 const BETA_SUBPROTOCOL: &str = "openai-beta.";
 
+/// What a client shows to be let in.
+pub(crate) struct Key(String);
+
+/// What a client wants, by the URL it connects to.
+#[derive(Default, Deserialize)]
+pub(crate) struct Wanted {
+    model: Option<String>,
+    call_id: Option<String>,
+    intent: Option<String>,
+}
+
 /// What a client brings to the door.
 pub(crate) struct Visitor {
-    key: Option<String>,
+    key: Key,
     beta: bool,
-    model: Option<String>,
+    wanted: Wanted,
 }
 
 /// Why a client is sent away.
@@ -28,74 +45,173 @@ pub(crate) struct Refusal {
     pub(crate) reason: String,
 }
 
-impl Visitor {
-    pub(crate) fn new(headers: &HeaderMap, model: Option<String>) -> Self {
-        let offered: Vec<&str> = headers
-            .get_all(SEC_WEBSOCKET_PROTOCOL)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(',').map(str::trim))
-            .collect();
+impl Key {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let bearer = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, key)| key.trim());
-        let insecure = offered
-            .iter()
-            .find_map(|protocol| protocol.strip_prefix(KEY_SUBPROTOCOL));
-        Self {
-            key: bearer.or(insecure).map(str::to_owned),
-            beta: headers.contains_key("openai-beta")
-                || offered
-                    .iter()
-                    .any(|protocol| protocol.starts_with(BETA_SUBPROTOCOL)),
-            model: model.filter(|model| !model.is_empty()),
+        let insecure = || offered(headers).find_map(|it| it.strip_prefix(KEY_SUBPROTOCOL));
+        Self(bearer.or_else(insecure).unwrap_or_default().to_owned())
+    }
+
+    /// Tells whether it is an API key.
+    pub(crate) fn opens_all(&self, settings: &Settings) -> Read<()> {
+        let opens = match &settings.api_key {
+            _ if settings.fault == Some(Fault::Unauthorized) => false,
+            Some(expected) => expected.as_bytes().ct_eq(self.0.as_bytes()).into(),
+            None => !self.0.is_empty() && !self.0.starts_with(secrets::PREFIX),
+        };
+        if opens {
+            Ok(())
+        } else if self.0.starts_with(secrets::PREFIX) {
+            let message = "Incorrect API key provided: the client secret is unknown or has \
+                expired, or does not open this. Make one by 'POST /v1/realtime/client_secrets'.";
+            Err(ApiError::new("invalid_api_key", message))
+        } else {
+            Err(ApiError::new(
+                "invalid_api_key",
+                "Incorrect API key provided.",
+            ))
         }
     }
 
-    /// Returns the model that the session is to have.
-    pub(crate) fn judge(self, settings: &Settings) -> Result<String, Refusal> {
-        let key = self.key.unwrap_or_default();
-        if !accepts(settings, &key) {
-            let message = "Incorrect API key provided.";
-            return Err(Refusal::new(3000, "invalid_api_key", message));
+    /// Tells whether it opens a session, and returns the one that it is for if it is a client
+    /// secret.
+    pub(crate) fn opens_session(
+        &self,
+        settings: &Settings,
+        secrets: &Secrets,
+        now: Instant,
+    ) -> Read<Option<Attached>> {
+        match secrets.find(&self.0, now) {
+            Some(attached) if settings.fault != Some(Fault::Unauthorized) => Ok(Some(attached)),
+            _ => self.opens_all(settings).map(|()| None),
         }
+    }
+}
+
+impl Visitor {
+    pub(crate) fn new(headers: &HeaderMap, wanted: Wanted) -> Self {
+        let is_beta = |protocol: &str| protocol.starts_with(BETA_SUBPROTOCOL);
+        Self {
+            key: Key::of(headers),
+            beta: headers.contains_key("openai-beta") || offered(headers).any(is_beta),
+            wanted,
+        }
+    }
+
+    /// Returns what the session is for, and what it begins with.
+    pub(crate) fn judge(
+        self,
+        settings: &Settings,
+        secrets: &Secrets,
+        now: Instant,
+    ) -> Result<Attached, Refusal> {
+        let attached = self.key.opens_session(settings, secrets, now);
+        let attached = attached.map_err(|error| Refusal::new(3000, error))?;
         if self.beta {
             let message = "The Realtime Beta API is no longer supported. Connect without the \
                 'OpenAI-Beta' header.";
-            return Err(Refusal::new(4000, "beta_api_shape_disabled", message));
+            let error = ApiError::new("beta_api_shape_disabled", message);
+            return Err(Refusal::new(4000, error));
         }
-        let Some(model) = self.model else {
-            let message = "You must provide a model parameter, such as '?model=gpt-realtime-2.1'.";
-            return Err(Refusal::new(4000, "missing_model", message));
+        let judged = match (self.wanted.purpose(), attached) {
+            (Err(error), _) => Err(error),
+            (Ok(wanted), Some(attached)) => attached.joined_to(wanted),
+            (Ok(Some(purpose)), None) => Ok(Attached {
+                config: purpose.config(),
+                purpose,
+            }),
+            (Ok(None), None) => {
+                let message = "You must provide a model parameter, such as \
+                    '?model=gpt-realtime-2.1'.";
+                Err(ApiError::new("missing_model", message).at("model"))
+            }
         };
-        if !model.starts_with("gpt-realtime") || model.len() > 128 {
-            let message = "The model is not supported in realtime mode; connect with one whose \
-                name starts with 'gpt-realtime'.";
-            return Err(Refusal::new(4000, "invalid_model", message));
-        }
-        Ok(model)
+        judged.map_err(|error| Refusal::new(4000, error))
     }
+}
+
+impl Wanted {
+    fn purpose(self) -> Read<Option<Purpose>> {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let all = (given(self.model), given(self.call_id), given(self.intent));
+        match all {
+            (None, None, None) => Ok(None),
+            (Some(name), None, None) => {
+                let model = model(name)?;
+                Ok(Some(Purpose::Conversation { model }))
+            }
+            (None, None, Some(intent)) if intent == "transcription" => {
+                Ok(Some(Purpose::Transcription))
+            }
+            (None, None, Some(intent)) => {
+                Err(ApiError::unsupported("intent", &intent, &["transcription"]))
+            }
+            (None, Some(_), None) => {
+                let message = "No session found for the provided call_id.";
+                Err(ApiError::new("call_id_not_found", message).at("call_id"))
+            }
+            _ => {
+                let message = "Provide exactly one of 'model', 'call_id' and 'intent'.";
+                Err(ApiError::invalid_value("model", message))
+            }
+        }
+    }
+}
+
+impl Attached {
+    /// Takes what the client itself wants, if it says so and it fits.
+    fn joined_to(self, wanted: Option<Purpose>) -> Read<Self> {
+        let (param, message) = match (&self.purpose, &wanted) {
+            (_, None) => return Ok(self),
+            (Purpose::Conversation { .. }, Some(Purpose::Conversation { .. }))
+            | (Purpose::Transcription, Some(Purpose::Transcription)) => {
+                let purpose = wanted.unwrap_or(self.purpose);
+                return Ok(Self { purpose, ..self });
+            }
+            (Purpose::Conversation { .. }, Some(Purpose::Transcription)) => (
+                "intent",
+                "The client secret is for a conversation: connect with '?model=...'.",
+            ),
+            (Purpose::Transcription, Some(Purpose::Conversation { .. })) => (
+                "model",
+                "The client secret is for a transcription: connect with '?intent=transcription'.",
+            ),
+        };
+        Err(ApiError::invalid_value(param, message))
+    }
+}
+
+/// Takes the name of a model that can hold a conversation.
+pub(crate) fn model(name: String) -> Read<String> {
+    if name.starts_with("gpt-realtime") && name.len() <= 128 {
+        return Ok(name);
+    }
+    let message = "The model is not supported in realtime mode; connect with one whose name starts \
+        with 'gpt-realtime'.";
+    Err(ApiError::new("invalid_model", message).at("model"))
+}
+
+/// The subprotocols that a client offers.
+fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(str::trim))
 }
 
 impl Refusal {
-    fn new(close: u16, code: &'static str, message: &str) -> Self {
+    fn new(close: u16, error: ApiError) -> Self {
+        let code = error.code.unwrap_or_default();
         Self {
-            error: ApiError::new(code, message),
+            reason: format!("{}.{code}", error.kind),
+            error,
             close,
-            reason: format!("invalid_request_error.{code}"),
         }
-    }
-}
-
-fn accepts(settings: &Settings, key: &str) -> bool {
-    if settings.fault == Some(Fault::Unauthorized) {
-        return false;
-    }
-    match &settings.api_key {
-        Some(expected) => expected.as_bytes().ct_eq(key.as_bytes()).into(),
-        None => !key.is_empty(),
     }
 }

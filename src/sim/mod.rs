@@ -13,6 +13,7 @@ mod agent;
 mod codec;
 mod connection;
 mod protocol;
+mod secrets;
 mod server;
 mod session;
 mod settings;

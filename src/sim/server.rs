@@ -13,7 +13,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
-use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -22,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::clock;
-use crate::sim::admission::{SUBPROTOCOL, Visitor};
+use crate::sim::admission::{SUBPROTOCOL, Visitor, Wanted};
 use crate::sim::agent::Cast;
 use crate::sim::connection;
 use crate::sim::protocol::error::ApiError;
+use crate::sim::secrets::{self, Attached, Secrets};
 use crate::sim::session::{Session, Setup};
 use crate::sim::settings::{Fault, Settings};
 
@@ -55,11 +55,6 @@ struct Door {
     arrivals: mpsc::Sender<Arrival>,
 }
 
-#[derive(Deserialize)]
-struct Params {
-    model: Option<String>,
-}
-
 impl Sim {
     /// Binds the address; port 0 takes a free one.
     pub fn bind(addr: SocketAddr, settings: Settings) -> io::Result<Self> {
@@ -86,6 +81,7 @@ impl Sim {
         });
         let max_sessions = self.settings.max_sessions.min(Semaphore::MAX_PERMITS);
         let (arrivals, mut arrived) = mpsc::channel(64);
+        let secrets = Secrets::default();
         let door = Door {
             settings: Arc::clone(&self.settings),
             places: Arc::new(Semaphore::new(max_sessions)),
@@ -94,7 +90,8 @@ impl Sim {
         let router = Router::new()
             .route("/v1/realtime", get(realtime))
             .fallback(|| async { refused(StatusCode::NOT_FOUND, &not_found()) })
-            .with_state(door);
+            .with_state(door)
+            .merge(secrets::router(self.settings.clone(), secrets.clone()));
         let mut tasks = JoinSet::new();
         let serve = axum::serve(listener, router)
             .with_graceful_shutdown(cancel.clone().cancelled_owned())
@@ -110,7 +107,8 @@ impl Sim {
                 () = cancel.cancelled() => break,
                 Some(arrival) = arrived.recv() => {
                     let (settings, cast) = (Arc::clone(&self.settings), self.cast.clone());
-                    tasks.spawn(receive(arrival, settings, cast, cancel.clone()));
+                    let secrets = secrets.clone();
+                    tasks.spawn(receive(arrival, settings, secrets, cast, cancel.clone()));
                 }
                 Some(_) = tasks.join_next() => {}
             }
@@ -126,15 +124,21 @@ impl Sim {
 }
 
 /// Judges one arrival and serves it to its end.
-async fn receive(arrival: Arrival, settings: Arc<Settings>, cast: Cast, cancel: CancellationToken) {
+async fn receive(
+    arrival: Arrival,
+    settings: Arc<Settings>,
+    secrets: Secrets,
+    cast: Cast,
+    cancel: CancellationToken,
+) {
     let Arrival {
         socket,
         visitor,
         _place,
     } = arrival;
     let seed = rand::random();
-    let model = match visitor.judge(&settings) {
-        Ok(model) => model,
+    let Attached { purpose, config } = match visitor.judge(&settings, &secrets, clock::now()) {
+        Ok(attached) => attached,
         Err(refusal) => {
             tracing::debug!(
                 code = refusal.error.code,
@@ -147,7 +151,8 @@ async fn receive(arrival: Arrival, settings: Arc<Settings>, cast: Cast, cancel: 
     let setup = Setup {
         settings,
         cast,
-        model,
+        purpose,
+        config,
         seed,
         wall: clock::wall(),
     };
@@ -164,7 +169,7 @@ async fn receive(arrival: Arrival, settings: Arc<Settings>, cast: Cast, cancel: 
 
 async fn realtime(
     State(door): State<Door>,
-    Query(params): Query<Params>,
+    Query(wanted): Query<Wanted>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -186,7 +191,7 @@ async fn realtime(
         let error = ApiError::server("server_busy", "All sessions are taken. Try again later.");
         return refused(StatusCode::SERVICE_UNAVAILABLE, &error);
     };
-    let visitor = Visitor::new(&headers, params.model);
+    let visitor = Visitor::new(&headers, wanted);
     upgrade
         .protocols([SUBPROTOCOL])
         .max_message_size(LARGEST_EVENT)
@@ -205,7 +210,7 @@ async fn realtime(
 fn not_found() -> ApiError {
     ApiError::new(
         "not_found",
-        "The embedded provider serves 'GET /v1/realtime' only.",
+        "The embedded provider serves 'GET /v1/realtime' and 'POST /v1/realtime/client_secrets'.",
     )
 }
 

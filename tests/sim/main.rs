@@ -9,6 +9,8 @@ mod items;
 mod limits;
 mod responses;
 mod schema;
+mod secrets;
 mod session;
 mod support;
+mod transcription;
 mod turns;

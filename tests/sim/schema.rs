@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use voxline::sim::{Fault, Settings};
 
-use crate::support::{Client, Provider, fast, silence, slow, speech};
+use crate::support::{Client, Provider, fast, http, silence, slow, speech};
 
 /// All that the embedded provider can send.
 const KINDS: [&str; 28] = [
@@ -156,6 +156,8 @@ async fn conversations() -> Vec<Value> {
     events.extend(settings_of_all_kinds().await);
     events.extend(idle_person().await);
     events.extend(failures().await);
+    events.extend(transcriptions().await);
+    events.extend(sessions_of_secrets().await);
     events
 }
 
@@ -278,6 +280,47 @@ async fn failures() -> Vec<Value> {
     refused.closed().await;
     client.seen.extend(refused.seen);
     client.seen
+}
+
+async fn transcriptions() -> Vec<Value> {
+    let provider = Provider::start(fast());
+    let mut client = provider
+        .dial(provider.request("?intent=transcription"))
+        .await;
+    let detection = json!({"type": "server_vad", "silence_duration_ms": 500});
+    for input in [
+        json!({"turn_detection": null, "noise_reduction": {"type": "near_field"}}),
+        json!({"transcription": null, "format": {"type": "audio/pcma"}}),
+        json!({"turn_detection": detection, "format": {"type": "audio/pcm"},
+            "transcription": {"model": "gpt-4o-transcribe", "language": "en"}}),
+    ] {
+        let session = json!({"type": "transcription", "audio": {"input": input},
+            "include": ["item.input_audio_transcription.logprobs"]});
+        client
+            .send(json!({"type": "session.update", "session": session}))
+            .await;
+    }
+    client.append(&speech()).await;
+    let completed = "conversation.item.input_audio_transcription.completed";
+    client.until(completed).await;
+    client.seen
+}
+
+/// The session in the answer to `POST /v1/realtime/client_secrets` is that of `session.created`.
+async fn sessions_of_secrets() -> Vec<Value> {
+    let provider = Provider::start(fast());
+    let url = format!("http://{}/v1/realtime/client_secrets", provider.addr);
+    let mut events = Vec::new();
+    for kind in ["realtime", "transcription"] {
+        let wish = json!({"session": {"type": kind}});
+        let request = http().post(&url).bearer_auth("sk-test").json(&wish);
+        let mut made: Value = request.send().await.unwrap().json().await.unwrap();
+        events.push(
+            json!({"type": "session.created", "event_id": format!("of {kind}"),
+            "session": made["session"].take()}),
+        );
+    }
+    events
 }
 
 async fn retrieve(client: &mut Client, item_id: &Value) {

@@ -13,4 +13,5 @@ pub(crate) mod response;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod tools;
+pub(crate) mod transcription;
 pub(crate) mod turn_detection;

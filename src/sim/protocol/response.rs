@@ -103,11 +103,11 @@ impl ResponseParams {
         fields.set("metadata", &mut params.metadata, nullable(metadata))?;
         fields.optional("prompt", nullable(prompt))?;
         fields.optional("parallel_tool_calls", |value, path| {
-            reasons(rules.model, path)?;
+            reasons(rules.model(), path)?;
             boolean(value, path)
         })?;
         fields.optional("reasoning", |value, path| {
-            reasons(rules.model, path)?;
+            reasons(rules.model(), path)?;
             nullable(Reasoning::read)(value, path)
         })?;
         fields.finish()?;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::response::ResponseAudio;
-use crate::sim::protocol::session::SessionConfig;
+use crate::sim::protocol::session::{Purpose, SessionConfig};
 use crate::sim::protocol::tools::{MaxTokens, Modality};
 
 /// An event as it goes over the wire.
@@ -150,16 +150,52 @@ pub(crate) enum ServerEvent {
     Error { error: ErrorBody },
 }
 
-#[derive(Debug, Serialize)]
+/// A session as it is shown: with its effective settings.
+#[derive(Debug)]
 pub(crate) struct SessionObject {
-    #[serde(rename = "type")]
-    pub(crate) kind: &'static str,
-    pub(crate) object: &'static str,
     pub(crate) id: String,
-    pub(crate) model: String,
+    /// Seconds since 1970; 0 for a session that has not begun.
     pub(crate) expires_at: u64,
-    #[serde(flatten)]
+    pub(crate) purpose: Purpose,
     pub(crate) config: SessionConfig,
+}
+
+impl Serialize for SessionObject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a, T> {
+            #[serde(rename = "type")]
+            kind: &'static str,
+            object: &'static str,
+            id: &'a str,
+            expires_at: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            model: Option<&'a str>,
+            #[serde(flatten)]
+            config: T,
+        }
+        let Self { id, expires_at, .. } = self;
+        match &self.purpose {
+            Purpose::Conversation { model } => Shown {
+                kind: "realtime",
+                object: "realtime.session",
+                id,
+                expires_at: *expires_at,
+                model: Some(model),
+                config: &self.config,
+            }
+            .serialize(serializer),
+            Purpose::Transcription => Shown {
+                kind: "transcription",
+                object: "realtime.transcription_session",
+                id,
+                expires_at: *expires_at,
+                model: None,
+                config: self.config.transcription_object(),
+            }
+            .serialize(serializer),
+        }
+    }
 }
 
 /// Which part of which item of which response an event is about.

@@ -18,6 +18,18 @@ const INSTRUCTIONS: &str = "You are a line-test agent: you help a person to test
     connection. Greet them, play their own voice back, say how long you heard them and how fast \
     you answered, tell a story that may be interrupted, count, and say the time.";
 
+/// What a client may ask to be told besides.
+pub(crate) const INCLUDED: &[&str] = &["item.input_audio_transcription.logprobs"];
+
+/// What a session is for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Purpose {
+    /// To talk with this model.
+    Conversation { model: String },
+    /// To have written down what is said.
+    Transcription,
+}
+
 /// Everything a client can set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct SessionConfig {
@@ -101,9 +113,29 @@ pub(crate) enum Voice {
 
 /// What an update is measured against, beside the configuration itself.
 pub(crate) struct Rules<'a> {
-    pub(crate) model: &'a str,
+    pub(crate) purpose: &'a Purpose,
     /// Audio has been produced in this voice.
     pub(crate) voice_locked: bool,
+}
+
+impl Purpose {
+    /// Returns what such a session begins with.
+    pub(crate) fn config(&self) -> SessionConfig {
+        match self {
+            Self::Conversation { .. } => SessionConfig::default(),
+            Self::Transcription => SessionConfig::transcription(),
+        }
+    }
+}
+
+impl Rules<'_> {
+    /// The model that answers; none does in a transcription session.
+    pub(crate) fn model(&self) -> &str {
+        match self.purpose {
+            Purpose::Conversation { model } => model,
+            Purpose::Transcription => "",
+        }
+    }
 }
 
 impl Default for SessionConfig {
@@ -139,6 +171,13 @@ impl Default for SessionConfig {
 impl SessionConfig {
     /// Returns the configuration after `update`, the `session` of a `session.update`.
     pub(crate) fn updated(&self, update: Value, rules: &Rules<'_>) -> Read<Self> {
+        match rules.purpose {
+            Purpose::Conversation { .. } => self.conversation_updated(update, rules),
+            Purpose::Transcription => self.transcription_updated(update),
+        }
+    }
+
+    fn conversation_updated(&self, update: Value, rules: &Rules<'_>) -> Read<Self> {
         let mut next = self.clone();
         let mut fields = Fields::open(update, "session")?;
         fields.required("type", word(&["realtime"]))?;
@@ -162,16 +201,15 @@ impl SessionConfig {
             unchanged_once_on(self.tracing.as_ref(), value, path)
         })?;
         fields.set("prompt", &mut next.prompt, nullable(prompt))?;
-        let include = nullable(list(word(&["item.input_audio_transcription.logprobs"])));
-        fields.set("include", &mut next.include, include)?;
+        fields.set("include", &mut next.include, nullable(list(word(INCLUDED))))?;
         let reasoning = fields.optional("reasoning", |value, path| {
-            reasons(rules.model, path)?;
+            reasons(rules.model(), path)?;
             nullable(Reasoning::read)(value, path)
         })?;
         next.reasoning = reasoning.unwrap_or(next.reasoning);
         // Taken, but not echoed, as nothing calls tools.
         fields.optional("parallel_tool_calls", |value, path| {
-            reasons(rules.model, path)?;
+            reasons(rules.model(), path)?;
             boolean(value, path)
         })?;
         fields.finish()?;
@@ -191,7 +229,7 @@ impl Audio {
 }
 
 impl AudioInput {
-    fn update(&mut self, value: Value, path: &str) -> Read<()> {
+    pub(crate) fn update(&mut self, value: Value, path: &str) -> Read<()> {
         let mut fields = Fields::open(value, path)?;
         fields.set("format", &mut self.format, AudioFormat::read)?;
         let transcription = nullable(Transcription::read);
@@ -241,6 +279,17 @@ impl AudioOutput {
 }
 
 impl Transcription {
+    pub(crate) fn by(model: &'static str) -> Self {
+        Self {
+            model: Some(model),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn model(&self) -> Option<&'static str> {
+        self.model
+    }
+
     fn read(value: Value, path: &str) -> Read<Self> {
         const MODELS: &[&str] = &[
             "gpt-transcribe",
@@ -310,12 +359,12 @@ pub(crate) fn reasons(model: &str, param: &str) -> Read<()> {
 }
 
 fn same_model(value: Value, path: &str, rules: &Rules<'_>) -> Read<()> {
-    if string(value, path)? == rules.model {
+    if string(value, path)? == rules.model() {
         return Ok(());
     }
     let message = format!(
         "A session's model is fixed when it connects; this one's is '{}'.",
-        rules.model
+        rules.model()
     );
     Err(ApiError::invalid_value(path, message))
 }

@@ -21,7 +21,7 @@ use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::ids::Ids;
 use crate::sim::protocol::reader::Read;
 use crate::sim::protocol::server::{Envelope, ErrorBody, ServerEvent, SessionObject};
-use crate::sim::protocol::session::{Rules, SessionConfig};
+use crate::sim::protocol::session::{Purpose, Rules, SessionConfig};
 use crate::sim::protocol::turn_detection::TurnDetection;
 use crate::sim::session::conversation::Conversation;
 use crate::sim::session::input::Input;
@@ -34,7 +34,7 @@ pub(crate) struct Session {
     settings: Arc<Settings>,
     id: String,
     conversation_id: String,
-    model: String,
+    purpose: Purpose,
     config: SessionConfig,
     voice_locked: bool,
     ids: Ids,
@@ -60,7 +60,9 @@ pub(crate) struct Session {
 pub(crate) struct Setup {
     pub(crate) settings: Arc<Settings>,
     pub(crate) cast: Cast,
-    pub(crate) model: String,
+    pub(crate) purpose: Purpose,
+    /// What it begins with.
+    pub(crate) config: SessionConfig,
     /// Ids follow from it.
     pub(crate) seed: u64,
     /// The time of day at the start.
@@ -88,8 +90,8 @@ impl Session {
             conversation_id: ids.next("conv"),
             agent: setup.cast.agent(),
             settings: setup.settings,
-            model: setup.model,
-            config: SessionConfig::default(),
+            purpose: setup.purpose,
+            config: setup.config,
             voice_locked: false,
             ids,
             started: now,
@@ -195,8 +197,21 @@ impl Session {
                 content_index,
                 audio_end_ms,
             } => self.truncate_item(id, content_index, audio_end_ms),
+            ClientEvent::CreateResponse { .. } if !self.answers() => {
+                let message = "Invalid value: 'response.create'. A transcription session has no \
+                    responses.";
+                Err(ApiError::invalid_value("type", message))
+            }
             ClientEvent::CreateResponse { response } => self.create_response(response, now),
             ClientEvent::CancelResponse { id } => self.cancel_response(id.as_deref(), now),
+        }
+    }
+
+    /// Tells whether there is anybody to answer.
+    pub(crate) fn answers(&self) -> bool {
+        match self.purpose {
+            Purpose::Conversation { .. } => true,
+            Purpose::Transcription => false,
         }
     }
 
@@ -220,7 +235,7 @@ impl Session {
 
     fn rules(&self) -> Rules<'_> {
         Rules {
-            model: &self.model,
+            purpose: &self.purpose,
             voice_locked: self.voice_locked,
         }
     }
@@ -229,11 +244,9 @@ impl Session {
         let expires = self.started_wall + self.settings.max_session;
         let expires_at = expires.duration_since(UNIX_EPOCH).unwrap_or_default();
         Box::new(SessionObject {
-            kind: "realtime",
-            object: "realtime.session",
             id: self.id.clone(),
-            model: self.model.clone(),
             expires_at: expires_at.as_secs(),
+            purpose: self.purpose.clone(),
             config: self.config.clone(),
         })
     }
@@ -448,6 +461,19 @@ mod tests {
             driven.run_for(Duration::from_secs(30));
             check(&driven);
         }
+
+        #[test]
+        fn no_frames_make_a_transcription_answer(steps in prop::collection::vec(step(), 1..60)) {
+            let mut driven = Driven::with(scripted(700), Purpose::Transcription);
+            for step in steps {
+                driven.take_step(step);
+            }
+            driven.run_for(Duration::from_secs(30));
+            check(&driven);
+            let kinds = driven.log.iter().filter_map(|(_, event)| event["type"].as_str());
+            let answers: Vec<&str> = kinds.filter(|kind| kind.starts_with("response.")).collect();
+            assert!(answers.is_empty(), "{answers:?}");
+        }
     }
 
     /// What may happen to a session.
@@ -582,11 +608,17 @@ mod tests {
 
     impl Driven {
         fn new(settings: Settings) -> Self {
+            let model = "gpt-realtime-2.1".to_owned();
+            Self::with(settings, Purpose::Conversation { model })
+        }
+
+        fn with(settings: Settings, purpose: Purpose) -> Self {
             static START: LazyLock<Instant> = LazyLock::new(crate::clock::now);
             let setup = Setup {
                 cast: Cast::new(&settings.agent).unwrap(),
                 settings: Arc::new(settings),
-                model: "gpt-realtime-2.1".to_owned(),
+                config: purpose.config(),
+                purpose,
                 seed: 7,
                 wall: UNIX_EPOCH,
             };

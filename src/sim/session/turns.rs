@@ -173,7 +173,7 @@ impl Session {
             ended: now.checked_sub(around.silence).unwrap_or(now),
         };
         self.commit(turn.item_id, said, now);
-        if detection.creates_response() {
+        if detection.creates_response() && self.answers() {
             self.answer(ResponseParams::of(&self.config), now);
         }
     }
