@@ -5,9 +5,14 @@
 //! with the session and also runs through silence; a WebRTC leg's RTP timestamps are that
 //! timeline, and a client's playout reports come back on it.
 //!
+//! While the device is out of reach ([`Playout::pause`]) nothing is released, and what was on its
+//! way to the ear waits again: as far as the ear's delay is known, nobody has heard it. What the
+//! ear had reached by then counts as heard, also if the network was dead for a while before that
+//! was noticed: such a listener misses some words, and nothing is said twice.
+//!
 //! **Invariants**
 //! - At most `lead`, plus one frame, of sound is released ahead of its position.
-//! - heard <= released <= received, for each item.
+//! - heard <= released <= received, for each item; what was taken back counts as not released.
 //! - After [`Playout::cut`] nothing received before it is released.
 
 use std::collections::VecDeque;
@@ -58,6 +63,14 @@ pub struct Playout {
     ear_delay: Duration,
     waiting: usize,
     replies: VecDeque<Reply>,
+    pace: Pace,
+}
+
+#[derive(Debug)]
+enum Pace {
+    Paused,
+    /// Nothing was due before then.
+    Since(Instant),
 }
 
 /// Twenty milliseconds for the device.
@@ -114,8 +127,17 @@ struct Item {
     received: usize,
     waiting: VecDeque<(Bytes, Instant)>,
     waiting_bytes: usize,
+    /// What was released last, as far as the ear has not got to it.
+    released: VecDeque<Released>,
     /// Where its sound lies on the timeline, in order, without overlaps.
     spans: Vec<Span>,
+}
+
+#[derive(Debug)]
+struct Released {
+    position: Duration,
+    payload: Bytes,
+    arrived: Instant,
 }
 
 #[derive(Debug)]
@@ -133,6 +155,7 @@ impl Playout {
             ear_delay: config.ear_delay,
             waiting: 0,
             replies: VecDeque::new(),
+            pace: Pace::Since(now),
         }
     }
 
@@ -190,15 +213,33 @@ impl Playout {
         }
     }
 
+    /// The device is out of reach: what it has not heard waits until it, or another, is there.
+    pub fn pause(&mut self, now: Instant) {
+        let ear = self.ear(now);
+        let items = self.replies.iter_mut().flat_map(|reply| &mut reply.items);
+        self.waiting += items.map(|item| item.take_back(ear)).sum::<usize>();
+        self.pace = Pace::Paused;
+    }
+
+    /// There is a device again, of which nothing is known yet.
+    pub fn resume(&mut self, now: Instant) {
+        self.ear_delay = self.config.ear_delay;
+        self.pace = Pace::Since(now);
+    }
+
     /// Returns the next frame, if it may be released at `now`.
     pub fn poll_frame(&mut self, now: Instant) -> Option<Release> {
+        let Pace::Since(resumed) = self.pace else {
+            return None;
+        };
         let position = self.end.max(self.position(now));
         if position > self.position(now) + self.config.lead {
             return None;
         }
         let allowed = self.origin + self.end.saturating_sub(self.config.lead);
+        let ear = self.ear(now);
         let reply = self.replies.iter_mut().find(|reply| reply.has_frame())?;
-        let (payload, arrived) = reply.take_frame(position)?;
+        let (payload, arrived) = reply.take_frame(position, ear)?;
         let first = !std::mem::replace(&mut reply.begun, true);
         self.waiting = self.waiting.saturating_sub(payload.len());
         self.end = position + FRAME;
@@ -208,10 +249,10 @@ impl Playout {
             first,
             frame: Frame {
                 format: Format::Pcm,
-                payload: padded(payload),
+                payload: padded(&payload),
             },
             position,
-            due: allowed.max(arrived),
+            due: allowed.max(arrived).max(resumed),
         })
     }
 
@@ -233,11 +274,11 @@ impl Playout {
     /// Returns when [`poll_frame`](Self::poll_frame) or [`poll_finished`](Self::poll_finished)
     /// has something to say.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let frame = self
-            .replies
-            .iter()
-            .any(Reply::has_frame)
-            .then(|| self.origin + self.end.saturating_sub(self.config.lead));
+        let releases = match self.pace {
+            Pace::Paused => false,
+            Pace::Since(_) => self.replies.iter().any(Reply::has_frame),
+        };
+        let frame = releases.then(|| self.origin + self.end.saturating_sub(self.config.lead));
         let finished = self
             .replies
             .front()
@@ -320,6 +361,7 @@ impl Reply {
                 received: 0,
                 waiting: VecDeque::new(),
                 waiting_bytes: 0,
+                released: VecDeque::new(),
                 spans: Vec::new(),
             });
             self.items.len() - 1
@@ -332,10 +374,10 @@ impl Reply {
         self.current().is_some_and(Item::has_frame)
     }
 
-    fn take_frame(&mut self, position: Duration) -> Option<(BytesMut, Instant)> {
+    fn take_frame(&mut self, position: Duration, ear: Duration) -> Option<(Bytes, Instant)> {
         let item = self.items.iter_mut().find(|item| !item.is_released())?;
 
-        item.take_frame(position)
+        item.take_frame(position, ear)
     }
 
     /// The item whose turn it is.
@@ -348,6 +390,12 @@ impl Reply {
         let all = self.done && self.current().is_none();
 
         all.then(|| self.items.back().map_or(Duration::ZERO, Item::end))
+    }
+}
+
+impl Released {
+    fn end(&self) -> Duration {
+        self.position + Format::Pcm.duration(self.payload.len())
     }
 }
 
@@ -367,7 +415,7 @@ impl Item {
     }
 
     /// Takes up to a frame, and says when the last of it arrived.
-    fn take_frame(&mut self, position: Duration) -> Option<(BytesMut, Instant)> {
+    fn take_frame(&mut self, position: Duration, ear: Duration) -> Option<(Bytes, Instant)> {
         let mut frame = BytesMut::with_capacity(FRAME_BYTES);
         let mut arrived = None;
         while frame.len() < FRAME_BYTES
@@ -381,9 +429,43 @@ impl Item {
             }
         }
         self.waiting_bytes -= frame.len();
-        self.release(position, Format::Pcm.duration(frame.len()));
+        let (payload, arrived) = (frame.freeze(), arrived?);
+        while self.released.front().is_some_and(|out| out.end() <= ear) {
+            self.released.pop_front();
+        }
+        self.released.push_back(Released {
+            position,
+            payload: payload.clone(),
+            arrived,
+        });
+        self.release(position, Format::Pcm.duration(payload.len()));
 
-        Some((frame, arrived?))
+        Some((payload, arrived))
+    }
+
+    /// Has what the ear has not got to the end of wait again, and says how many bytes that is.
+    fn take_back(&mut self, ear: Duration) -> usize {
+        let mut bytes = 0;
+        while self.released.back().is_some_and(|out| out.end() > ear)
+            && let Some(unheard) = self.released.pop_back()
+        {
+            bytes += unheard.payload.len();
+            self.unrelease(unheard.position);
+            self.waiting.push_front((unheard.payload, unheard.arrived));
+        }
+        self.waiting_bytes += bytes;
+
+        bytes
+    }
+
+    /// Forgets what lies at `position` and after it.
+    fn unrelease(&mut self, position: Duration) {
+        if let Some(last) = self.spans.last_mut() {
+            last.length = position.saturating_sub(last.position);
+            if last.length.is_zero() {
+                self.spans.pop();
+            }
+        }
     }
 
     fn release(&mut self, position: Duration, length: Duration) {
@@ -418,10 +500,14 @@ impl Item {
 }
 
 /// A last, short frame ends in silence.
-fn padded(mut payload: BytesMut) -> Bytes {
-    payload.resize(FRAME_BYTES, 0);
+fn padded(payload: &Bytes) -> Bytes {
+    if payload.len() == FRAME_BYTES {
+        return payload.clone();
+    }
+    let mut frame = BytesMut::from(payload.as_ref());
+    frame.resize(FRAME_BYTES, 0);
 
-    payload.freeze()
+    frame.freeze()
 }
 
 #[cfg(test)]
@@ -505,6 +591,43 @@ mod tests {
             item("c", 0, false),
         ];
         assert_eq!(cut.items, expected);
+    }
+
+    #[test]
+    fn what_was_on_its_way_to_a_lost_device_waits_and_sounds_again() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 1000, t0);
+        play(&mut playout, t0, 490);
+        playout.pause(t0 + ms(490));
+
+        assert_eq!(playout.poll_timeout(), None);
+        assert_eq!(drain(&mut playout, t0 + ms(5_000)), 0);
+
+        playout.resume(t0 + ms(5_000));
+        let first = playout.poll_frame(t0 + ms(5_000)).unwrap();
+
+        assert_eq!(first.position, ms(5_000));
+        assert_eq!(first.due, t0 + ms(5_000), "the wait is no delay");
+        assert!(!first.first, "it has begun before");
+        let cut = playout.cut(t0 + ms(5_090));
+        assert_eq!(cut.items, [item("a", 410, false)], "400 before, 10 after");
+    }
+
+    #[test]
+    fn a_device_that_takes_over_at_once_gets_what_is_not_heard_later_on_the_timeline() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 150, t0);
+        playout.finish(&"r".into());
+        assert_eq!(play(&mut playout, t0, 200), 8);
+        assert_eq!(playout.poll_finished(t0 + ms(200)), None, "not heard");
+
+        playout.pause(t0 + ms(200));
+        playout.resume(t0 + ms(200));
+
+        let again = playout.poll_frame(t0 + ms(200)).unwrap();
+        assert_eq!(again.position, ms(200), "after all that was released");
+        assert_eq!(play(&mut playout, t0 + ms(200), 200), 1, "30 ms in all");
+        assert_eq!(playout.poll_finished(t0 + ms(310)), Some("r".into()));
     }
 
     #[test]
