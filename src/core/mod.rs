@@ -11,3 +11,4 @@ pub mod playout;
 pub mod port;
 pub mod resilience;
 pub mod session;
+pub mod token;
