@@ -44,7 +44,7 @@ fn replay(written: &str) -> String {
     } else {
         Playback::Relay(PlayoutConfig::default())
     };
-    let mut session = Session::new(SessionConfig::new(playback), origin);
+    let mut session = Session::new(SessionConfig::new("sess".into(), playback), origin);
     let mut actual = String::new();
 
     for line in written.lines().filter(|line| !line.starts_with(' ')) {
@@ -189,26 +189,44 @@ fn render(session: &mut Session, at: Duration, out: &mut String) {
     let at = at.as_millis();
     while let Some(effect) = session.poll_effect() {
         let line = match effect {
-            Effect::Client(ToClient::Event(json)) => format!("client: event {}", json.as_str()),
-            Effect::Client(ToClient::Play { position, .. }) => {
-                format!("client: play at {position:?}")
-            }
-            Effect::Client(ToClient::Output(output, response)) => {
-                format!("client: output {output:?} {response}").to_lowercase()
-            }
-            Effect::Client(ToClient::Notice(Notice::State(state))) => {
-                format!("state: {}", format!("{state:?}").to_uppercase())
-            }
-            Effect::Client(ToClient::Notice(notice)) => format!("notice: {notice:?}"),
-            Effect::Client(ToClient::Fault(fault)) => format!("client: fault {}", fault.code),
-            Effect::Client(message) => format!("client: {message:?}"),
+            Effect::Everyone(message) | Effect::Client(message) => said("client", message),
+            Effect::Sidebands(message) => said("sidebands", message),
             Effect::Voice(ToVoice::Event(json)) => format!("voice: event {}", json.as_str()),
             Effect::Voice(ToVoice::Audio { frame, .. }) => format!("voice: append {frame:?}"),
             Effect::Voice(message) => format!("voice: {message:?}"),
+            Effect::Issuer(question) => format!("issuer: {question:?}"),
             Effect::Record(sample) => format!("record: {} {:?}", sample.hop.name(), sample.took),
+            Effect::Count(tally) => format!("count: {tally:?}"),
             Effect::Close(reason) => format!("close: {reason:?}"),
         };
         writeln!(out, "    {at} {line}").expect("a string takes it");
+    }
+}
+
+fn said(to: &str, message: ToClient) -> String {
+    match message {
+        ToClient::Event(json) => format!("{to}: event {}", json.as_str()),
+        ToClient::Created(json) => format!("{to}: created {}", json.as_str()),
+        ToClient::Missed(missed) => {
+            let missed = missed.into_iter().map(|missed| said("", missed));
+            format!("{to}: missed{}", missed.collect::<Vec<_>>().join(","))
+        }
+        ToClient::Play { position, .. } => format!("{to}: play at {position:?}"),
+        ToClient::Output(output, response) => {
+            format!("{to}: output {output:?} {response}").to_lowercase()
+        }
+        ToClient::Notice(Notice::State(state)) => {
+            let state = format!("{state:?}").to_uppercase();
+            match to {
+                "client" => format!("state: {state}"),
+                _ => format!("{to}: state {state}"),
+            }
+        }
+        ToClient::Notice(notice) if to == "client" => format!("notice: {notice:?}"),
+        ToClient::Notice(notice) => format!("{to}: {notice:?}"),
+        ToClient::Fault(fault) => format!("{to}: fault {}", fault.code),
+        ToClient::Flush => format!("{to}: Flush"),
+        ToClient::Close(reason) => format!("{to}: Close({reason:?})"),
     }
 }
 

@@ -136,7 +136,10 @@ impl World {
             ..PlayoutConfig::default()
         };
         let reports = random.below(2) == 0;
-        let session = Session::new(SessionConfig::new(Playback::Relay(config)), origin);
+        let session = Session::new(
+            SessionConfig::new("sess".into(), Playback::Relay(config)),
+            origin,
+        );
         let mut world = Self {
             seed,
             random,
@@ -424,7 +427,8 @@ impl World {
             self.promise(!self.closed, "nothing is said after closing");
             self.transcript.push(effect.clone());
             match effect {
-                Effect::Client(message) => self.check_client(message),
+                Effect::Everyone(message) | Effect::Client(message) => self.check_client(message),
+                Effect::Sidebands(_) | Effect::Issuer(_) | Effect::Count(_) => {}
                 Effect::Voice(message) => self.check_voice(message),
                 Effect::Record(_) => self.saw("record"),
                 Effect::Close(_) => {
@@ -492,7 +496,8 @@ impl World {
                         .for_each(|item| item.received = Duration::MAX);
                 }
             }
-            ToClient::Close(_) => {}
+            ToClient::Notice(Notice::TokenRefused(_)) => self.saw("token_refused"),
+            ToClient::Created(_) | ToClient::Missed(_) | ToClient::Close(_) => {}
         }
     }
 
@@ -572,6 +577,7 @@ impl World {
                 self.promise(heard <= known.0.min(known.1), "heard <= played <= received");
                 self.promise(heard.as_millis() > 0, "nothing is truncated to nothing");
             }
+            ToVoice::ClearOutput => {}
             ToVoice::Delete(item) => {
                 self.saw("delete");
                 let (_, _, first) = self.settle(&item);

@@ -23,7 +23,7 @@ use crate::wire::voxline::{self, FromDevice};
 const REPLIES: usize = 8;
 
 /// No message of `voxline.v1` is longer.
-const LONGEST_REPORT: usize = 512;
+const LONGEST_REPORT: usize = voxline::MAX_TOKEN + 128;
 
 /// How long a closing handshake may take.
 const LINGER: Duration = Duration::from_secs(2);
@@ -42,6 +42,9 @@ pub struct Settings {
     pub event: usize,
     /// Whether it asked for `voxline.v1`.
     pub notices: bool,
+    /// How the session's sound travels: one that joins a call from beside says what the call's
+    /// own client may say.
+    pub carrier: Carrier,
 }
 
 impl Settings {
@@ -82,18 +85,26 @@ impl Leg {
     pub async fn run(
         mut self,
         to_session: mpsc::Sender<FromClient>,
-        from_session: mpsc::Receiver<ToClient>,
+        mut from_session: mpsc::Receiver<ToClient>,
     ) {
         let (sink, stream) = (&mut self.socket).split();
         let (replies, replies_inbox) = mpsc::channel(REPLIES);
-        let reader = read(stream, self.settings, to_session, replies);
-        let writer = write(sink, self.settings, from_session, replies_inbox);
+        let reader = read(stream, self.settings, &to_session, replies);
+        let writer = write(sink, self.settings, &mut from_session, replies_inbox);
         let end = tokio::select! {
             biased;
             end = writer => end,
             end = reader => end,
         };
         tracing::debug!(?end, "WebSocket leg ends");
+        match end {
+            End::Closed | End::Oversize | End::Malformed(_) => {
+                // Else the session would wait for the client to come back.
+                let _ = timeout(LINGER, to_session.send(FromClient::Hangup)).await;
+            }
+            End::Session(_) | End::Gone => {}
+        }
+        drop((to_session, from_session));
         match end {
             End::Closed => self.part().await,
             End::Gone => {}
@@ -185,6 +196,14 @@ fn farewell(reason: Option<CloseReason>) -> (u16, &'static str) {
             close_code::NORMAL,
             "The session has lasted as long as a session may.",
         ),
+        Some(CloseReason::Replaced) => (
+            close_code::NORMAL,
+            "Another connection has taken this one's place.",
+        ),
+        Some(CloseReason::Crowded) => (
+            close_code::POLICY,
+            "Too many connections listen to this call.",
+        ),
         None => (close_code::ERROR, "The session broke; connect again."),
     }
 }
@@ -192,9 +211,15 @@ fn farewell(reason: Option<CloseReason>) -> (u16, &'static str) {
 async fn read(
     mut stream: impl Stream<Item = Result<Message, axum::Error>> + Unpin,
     settings: Settings,
-    to_session: mpsc::Sender<FromClient>,
+    to_session: &mpsc::Sender<FromClient>,
     replies: mpsc::Sender<Message>,
 ) -> End {
+    let greeting = match settings.notices {
+        true => FromClient::Extended,
+        false => FromClient::Ready,
+    };
+    // A session that is gone is noticed below.
+    let _ = to_session.send(greeting).await;
     loop {
         let text = match timeout(settings.ping_interval * 2, stream.next()).await {
             Ok(Some(Ok(Message::Text(text)))) => text,
@@ -225,18 +250,21 @@ async fn read(
                 }
                 // The client owns playback here, and truncates by itself.
                 FromDevice::Playout { .. } => {}
+                FromDevice::Said(message) => pass(to_session, message).await,
             }
             continue;
         }
-        match decode_client(&text, Carrier::WebSocket, clock::now()) {
-            Ok(message) => {
-                if to_session.send(message).await.is_err() {
-                    // The writer brings the session's last words out, and then ends the leg.
-                    return std::future::pending().await;
-                }
-            }
+        match decode_client(&text, settings.carrier, clock::now()) {
+            Ok(message) => pass(to_session, message).await,
             Err(fault) => reply(&replies, ToClient::Fault(fault)).await,
         }
+    }
+}
+
+async fn pass(to_session: &mpsc::Sender<FromClient>, message: FromClient) {
+    if to_session.send(message).await.is_err() {
+        // The writer brings the session's last words out, and then ends the leg.
+        std::future::pending().await
     }
 }
 
@@ -250,30 +278,39 @@ async fn reply(replies: &mpsc::Sender<Message>, message: ToClient) {
 async fn write(
     mut sink: impl Sink<Message> + Unpin,
     settings: Settings,
-    mut from_session: mpsc::Receiver<ToClient>,
+    from_session: &mut mpsc::Receiver<ToClient>,
     mut replies: mpsc::Receiver<Message>,
 ) -> End {
     let first_ping = clock::now() + settings.ping_interval;
     let mut pings = interval_at(first_ping.into(), settings.ping_interval);
     loop {
-        let message = tokio::select! {
-            Some(reply) = replies.recv() => reply,
+        let messages = tokio::select! {
+            Some(reply) = replies.recv() => vec![reply],
             said = from_session.recv() => match said {
-                Some(ToClient::Notice(_)) if !settings.notices => continue,
                 Some(ToClient::Close(reason)) => return End::Session(Some(reason)),
-                Some(said) => match encode_client(&said) {
-                    Some(text) => text.into(),
-                    None => continue,
-                },
+                Some(ToClient::Missed(missed)) => {
+                    missed.iter().filter_map(|said| encode(said, settings)).collect()
+                }
+                Some(said) => encode(&said, settings).into_iter().collect(),
                 None => return End::Session(None),
             },
-            _ = pings.tick() => Message::Ping("ping".into()),
+            _ = pings.tick() => vec![Message::Ping("ping".into())],
         };
-        match timeout(settings.write_time, sink.send(message)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return End::Gone,
+        for message in messages {
+            match timeout(settings.write_time, sink.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return End::Gone,
+            }
         }
     }
+}
+
+fn encode(said: &ToClient, settings: Settings) -> Option<Message> {
+    if matches!(said, ToClient::Notice(_)) && !settings.notices {
+        return None;
+    }
+
+    encode_client(said).map(Message::from)
 }
 
 fn oversize(settings: Settings) -> ToClient {
@@ -319,6 +356,7 @@ mod tests {
         ping_interval: Duration::from_secs(20),
         event: 64 << 10,
         notices: false,
+        carrier: Carrier::WebSocket,
     };
 
     type Client = WebSocketStream<TcpStream>;
@@ -332,7 +370,7 @@ mod tests {
     }
 
     async fn connect(settings: Settings) -> Line {
-        let (to_session, from_client) = mpsc::channel(8);
+        let (to_session, mut from_client) = mpsc::channel(8);
         let (to_client, from_session) = mpsc::channel(8);
         let ends = std::sync::Mutex::new(Some((to_session, from_session)));
         let handler = move |upgrade: WebSocketUpgrade| {
@@ -356,6 +394,11 @@ mod tests {
         let stream = TcpStream::connect(address).await.unwrap();
         let url = format!("ws://{address}/");
         let (client, _) = client_async(url, stream).await.unwrap();
+        let greeting = match settings.notices {
+            true => FromClient::Extended,
+            false => FromClient::Ready,
+        };
+        assert_eq!(from_client.recv().await, Some(greeting));
         Line {
             client,
             to_client,
@@ -459,7 +502,7 @@ mod tests {
         let event = next_event(&mut line.client).await;
         assert_eq!(event["error"]["code"], "invalid_event");
         assert_eq!(next_close(&mut line.client).await.0, 1009);
-        assert!(line.from_client.recv().await.is_none());
+        assert_eq!(line.from_client.recv().await, Some(FromClient::Hangup));
     }
 
     #[tokio::test]
@@ -477,7 +520,7 @@ mod tests {
             let mut line = connect(PATIENT).await;
             line.client.get_mut().write_all(frame).await.unwrap();
             assert_eq!(next_close(&mut line.client).await.0, code, "{frame:x?}");
-            assert!(line.from_client.recv().await.is_none());
+            assert_eq!(line.from_client.recv().await, Some(FromClient::Hangup));
         }
     }
 
@@ -531,9 +574,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_leaves_ends_its_leg() {
+    async fn only_a_client_that_says_goodbye_has_hung_up() {
         let mut line = connect(PATIENT).await;
         line.client.close(None).await.unwrap();
+        assert_eq!(line.from_client.recv().await, Some(FromClient::Hangup));
         assert!(line.from_client.recv().await.is_none());
 
         let mut line = connect(PATIENT).await;

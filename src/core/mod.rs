@@ -11,4 +11,5 @@ pub mod playout;
 pub mod port;
 pub mod resilience;
 pub mod session;
+pub mod tally;
 pub mod token;

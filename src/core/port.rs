@@ -118,6 +118,8 @@ pub enum FromClient {
     ClearOutput,
     /// How far the ear has got.
     Played(Played),
+    /// Its connection is open: it hears what is said from now on.
+    Ready,
     /// It speaks `voxline.v1`: it takes notices and can come back.
     Extended,
     /// `voxline.token_ack`: this token has arrived and is kept.
@@ -151,6 +153,11 @@ pub struct Played {
 pub enum ToClient {
     /// An event of the provider.
     Event(Json),
+    /// For one who joins a session that runs: the latest `session.created` or `session.updated`,
+    /// to be sent as `session.created`.
+    Created(Json),
+    /// For a client that was away: what was said meanwhile, in order.
+    Missed(Vec<Self>),
     /// Sound for the speaker (where the relay owns playback): 20 ms, at `position` on the
     /// session's playout timeline, which also runs through silence. `due` is when it should
     /// leave the relay: whatever comes on top is the relay's own delay.
@@ -205,6 +212,8 @@ pub enum Notice {
     /// `voxline.reconnect`: the token was not renewed; attach anew with this one, within this
     /// time. The session goes on meanwhile.
     Reconnect { resume: Token, within: Duration },
+    /// `error`: the token that the client has presented is not accepted.
+    TokenRefused(Fault),
     /// `voxline.closing`: the session ends within this time.
     Closing {
         reason: CloseReason,
@@ -250,7 +259,7 @@ impl TurnLatency {
     }
 }
 
-/// Why a session ended.
+/// Why a session ended, or one of its clients was let go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CloseReason {
     /// The client hung up or has gone.
@@ -269,6 +278,10 @@ pub enum CloseReason {
     Revoked,
     /// It has lasted as long as a session may.
     TooLong,
+    /// The session goes on, with another connection of the client's.
+    Replaced,
+    /// The session goes on, and has no room for one more to listen beside its client.
+    Crowded,
 }
 
 /// Something to tell the client about in an `error` event.
@@ -443,4 +456,6 @@ pub enum ToVoice {
     /// `conversation.item.delete`: the person heard nothing of it, and truncating to nothing is
     /// refused by providers.
     Delete(ItemId),
+    /// `output_audio_buffer.clear`, where the provider owns playback.
+    ClearOutput,
 }

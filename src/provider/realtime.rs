@@ -267,7 +267,8 @@ async fn write(
                         ToVoice::Event(_)
                         | ToVoice::Cancel(_)
                         | ToVoice::Truncate { .. }
-                        | ToVoice::Delete(_) => None,
+                        | ToVoice::Delete(_)
+                        | ToVoice::ClearOutput => None,
                     };
                     (Message::text(encode_voice(&message)), received)
                 }

@@ -19,6 +19,7 @@ use crate::server::admission::Owner;
 use crate::server::auth::{Verdict, protocols};
 use crate::server::error::ApiError;
 use crate::server::{App, session};
+use crate::wire::realtime::Carrier;
 use crate::wire::voxline;
 
 /// OpenAI's close codes for clients that must not come back as they are.
@@ -56,6 +57,7 @@ pub(crate) async fn connect(
         ping_interval: app.config.limits.ping_interval,
         event: app.config.limits.event.0,
         notices,
+        carrier: Carrier::WebSocket,
     };
     let size = match verdict {
         Ok(_) => settings.readable(),

@@ -64,12 +64,12 @@ pub(crate) async fn call(
     });
     let (app, recorder) = (Arc::clone(app), app.recorder.clone());
     let sessions = Arc::clone(&app);
-    sessions.sessions.start(id, slot, |signals| {
+    sessions.sessions.start(id.clone(), slot, |signals| {
         let cancel = signals.cancel.clone();
         let leg = async move |to_session, from_session| {
             leg.run(to_session, from_session, recorder, cancel).await;
         };
-        converse(app, link, playback, signals, leg).instrument(span)
+        converse(app, id, link, playback, signals, leg).instrument(span)
     });
     Ok(answer)
 }
@@ -85,7 +85,7 @@ pub(crate) fn websocket(
 ) {
     let span = tracing::info_span!("session", %id);
     let own = Arc::clone(app);
-    app.sessions.start(id, slot, |signals| {
+    app.sessions.start(id.clone(), slot, |signals| {
         let conversation = async move {
             let opening = match Opening::conversation(model, Value::Null, Carrier::WebSocket) {
                 Ok(opening) => opening,
@@ -102,7 +102,7 @@ pub(crate) fn websocket(
                     let leg = async move |to_session, from_session| {
                         leg.run(to_session, from_session).await;
                     };
-                    converse(own, link, Playback::Client, signals, leg).await;
+                    converse(own, id, link, Playback::Client, signals, leg).await;
                 }
                 Err(error) => leg.refuse(error.fault(), unopened_code(&error)).await,
             }
@@ -113,6 +113,7 @@ pub(crate) fn websocket(
 
 async fn converse(
     app: Arc<App>,
+    id: SessionId,
     link: Link,
     playback: Playback,
     signals: Signals,
@@ -136,10 +137,10 @@ async fn converse(
     };
     let issuer = Box::new(|_| FromIssuer::Unavailable);
     let opened = clock::now();
-    let session = Session::new(settings(&app.config, playback), opened);
+    let session = Session::new(settings(&app.config, id, playback), opened);
     let recorder = app.recorder.clone();
     tracing::info!("Session opened");
-    let driving = driver::run(session, lines, issuer, recorder, signals);
+    let driving = driver::run(session, lines, issuer, recorder, Arc::new(|_| {}), signals);
     let (reason, ()) = tokio::join!(driving, leg(to_session, from_session));
     let open_for = clock::now() - opened;
     tracing::info!(?reason, ?open_for, "Session closed");
@@ -147,14 +148,14 @@ async fn converse(
     let _ = timeout(FAREWELL, farewell).await;
 }
 
-fn settings(config: &Config, playback: Playback) -> SessionConfig {
+fn settings(config: &Config, id: SessionId, playback: Playback) -> SessionConfig {
     let tuning = &config.tuning;
     SessionConfig {
-        playback,
         thinking_timeout: tuning.thinking_timeout,
         cancel_timeout: tuning.cancel_timeout,
         idle_after: tuning.idle_timeout,
         drain: config.limits.drain,
+        ..SessionConfig::new(id, playback)
     }
 }
 

@@ -9,14 +9,19 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::core::port::FromClient;
+
 /// The subprotocol by which a WebSocket client asks for `voxline.*` events.
 pub const SUBPROTOCOL: &str = "voxline.v1";
 
 /// A report older than this says nothing about now.
 const MAX_AGE: Duration = Duration::from_secs(10);
 
+/// The longest token that a client may present.
+pub const MAX_TOKEN: usize = 4096;
+
 /// Said by a client that speaks `voxline.v1`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum FromDevice {
     /// `{"type":"voxline.playout","rtp_timestamp":u32,"age_ms":f64,"output_latency_ms":f64}`:
     /// the RTP timestamp last played out (`RTCRtpReceiver.getSynchronizationSources()`), how
@@ -28,6 +33,10 @@ pub enum FromDevice {
     },
     /// `{"type":"voxline.ping","id":u64}`; answered by `{"type":"voxline.pong","id":u64}`.
     Ping { id: u64 },
+    /// For the session: `{"type":"voxline.token_ack","token_id":"…"}`, a `voxline.token` has
+    /// arrived and is kept; `{"type":"voxline.token_present","token":"…"}`, one that the client
+    /// has fetched by itself.
+    Said(FromClient),
 }
 
 /// Parses a `voxline.*` message; `None` if it is not one, or makes no sense.
@@ -43,6 +52,11 @@ pub fn decode(text: &str) -> Option<FromDevice> {
             output_latency: span(output_latency_ms)?,
         }),
         Message::Ping { id } => Some(FromDevice::Ping { id }),
+        Message::TokenAck { token_id } => Some(FromDevice::Said(FromClient::TokenAcknowledged(
+            token_id.into(),
+        ))),
+        Message::TokenPresent { token } => (token.len() <= MAX_TOKEN)
+            .then(|| FromDevice::Said(FromClient::TokenPresented(token.into()))),
     }
 }
 
@@ -70,6 +84,10 @@ enum Message {
     },
     #[serde(rename = "voxline.ping")]
     Ping { id: u64 },
+    #[serde(rename = "voxline.token_ack")]
+    TokenAck { token_id: String },
+    #[serde(rename = "voxline.token_present")]
+    TokenPresent { token: String },
 }
 
 #[cfg(test)]
@@ -87,6 +105,23 @@ mod tests {
             output_latency: Duration::from_millis(20),
         };
         assert_eq!(decode(text), Some(expected));
+    }
+
+    #[test]
+    fn what_is_said_of_tokens_is_for_the_session() {
+        let ack = r#"{"type":"voxline.token_ack","token_id":"t1"}"#;
+        let present = r#"{"type":"voxline.token_present","token":"ek_x"}"#;
+
+        let acknowledged = FromClient::TokenAcknowledged("t1".into());
+        assert_eq!(decode(ack), Some(FromDevice::Said(acknowledged)));
+        let presented = FromClient::TokenPresented("ek_x".into());
+        assert_eq!(decode(present), Some(FromDevice::Said(presented)));
+
+        let endless = format!(
+            r#"{{"type":"voxline.token_present","token":"{}"}}"#,
+            "x".repeat(MAX_TOKEN + 1)
+        );
+        assert_eq!(decode(&endless), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -66,13 +67,24 @@ impl Session {
         .await;
     }
 
-    /// Returns what the client said next, passing over sound.
+    /// Returns the next sound, and when it was received, passing over the rest.
+    pub(crate) async fn sound(&mut self) -> (Bytes, Instant) {
+        loop {
+            let message = within("sound", self.from_leg.recv()).await.unwrap();
+            if let FromClient::Audio { payload, received } = message {
+                return (payload, received);
+            }
+        }
+    }
+
+    /// Returns what the client said next, passing over sound, and that it is there.
     pub(crate) async fn heard(&mut self) -> FromClient {
         loop {
             let message = within("something from the client", self.from_leg.recv())
                 .await
                 .unwrap();
-            if !matches!(message, FromClient::Audio { .. }) {
+            let greets = matches!(message, FromClient::Ready | FromClient::Extended);
+            if !greets && !matches!(message, FromClient::Audio { .. }) {
                 return message;
             }
         }

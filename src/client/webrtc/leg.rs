@@ -110,11 +110,12 @@ impl Leg {
         if end == End::Released {
             let finish = self.finish(&mut from_session);
             let _ = tokio::time::timeout(LINGER, finish).await;
-        } else {
-            // With a full queue, the session learns it from the queue's end.
-            let _ = to_session.try_send(FromClient::Hangup);
         }
-        drop(to_session);
+        if matches!(end, End::HungUp | End::Overrun) {
+            // Else the session would wait for the client to come back.
+            let _ = tokio::time::timeout(LINGER, to_session.send(FromClient::Hangup)).await;
+        }
+        drop((to_session, from_session));
         if let Ok(Err(error)) =
             tokio::time::timeout(CLOSE_TIMEOUT, self.call.connection.close()).await
         {
@@ -188,6 +189,10 @@ impl Leg {
             Input::Connected => {
                 self.connected = true;
                 self.call.line.meter().heard(now);
+                if !self.call.answer.events {
+                    // There is no channel to wait for.
+                    self.uplink.push_back(FromClient::Ready);
+                }
             }
             Input::Session(first) => self.on_session(first, from_session).await?,
             Input::Peer(event) => {
@@ -236,7 +241,13 @@ impl Leg {
                     from_session.close();
                     return Err(End::Released);
                 }
+                ToClient::Missed(missed) => {
+                    for message in &missed {
+                        self.channels.send(message).await?;
+                    }
+                }
                 ToClient::Event(_)
+                | ToClient::Created(_)
                 | ToClient::Output(..)
                 | ToClient::Notice(_)
                 | ToClient::Fault(_) => self.channels.send(&message).await?,
@@ -265,7 +276,14 @@ impl Leg {
     async fn on_peer(&mut self, event: PeerEvent, now: Instant) -> Result<(), End> {
         match event {
             PeerEvent::Rtp(packet) => self.on_rtp(packet, now),
-            PeerEvent::Opened(label, channel) => self.channels.open(label, channel).await?,
+            PeerEvent::Opened(label, channel) => {
+                self.channels.open(label, channel).await?;
+                match label {
+                    Label::Events => self.uplink.push_back(FromClient::Ready),
+                    Label::Voxline => self.uplink.push_back(FromClient::Extended),
+                    Label::Timing => {}
+                }
+            }
             PeerEvent::Text(Label::Events, text) => {
                 match realtime::decode_client(&text, Carrier::WebRtc, now) {
                     Ok(message) => self.uplink.push_back(message),
@@ -316,6 +334,7 @@ impl Leg {
                         .push_back(FromClient::Played(Played { position, at }));
                 }
             }
+            Some(FromDevice::Said(message)) => self.uplink.push_back(message),
             None => self.channels.send_fault(not_voxline()).await?,
         }
         Ok(())
@@ -365,8 +384,9 @@ fn binary() -> Fault {
 fn not_voxline() -> Fault {
     Fault::invalid(
         "invalid_event",
-        "The data channels `voxline` and `voxline.timing` take `voxline.playout` and \
-         `voxline.ping`; OpenAI's events belong on `oai-events`.",
+        "The data channels `voxline` and `voxline.timing` take `voxline.playout`, \
+         `voxline.ping`, `voxline.token_ack` and `voxline.token_present`; OpenAI's events belong \
+         on `oai-events`.",
     )
     .at("type")
 }

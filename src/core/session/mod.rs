@@ -11,37 +11,56 @@
 //!
 //! RECOVERING gives way to SPEAKING where sound that was received before is still to be heard.
 //!
+//! The client has a seat of its own: it may be lost and come back, or another connection take its
+//! place, while the conversation stays where it is.
+//!
 //! **Invariants**
 //! - Nothing of a cut response reaches the device after [`ToClient::Flush`]: no sound, no text.
 //! - A response is cancelled at most once, and only while it is open.
 //! - The provider is never told that more was heard than it sent.
 //! - Nothing waits for ever: THINKING, CANCELLING and RECOVERING have a deadline.
+//! - A client that comes back is told what it missed, once and in order, or that it cannot be.
+//! - Credentials are told to the client alone, and only to one that asked for more than OpenAI's
+//!   events.
 //! - [`ToClient::Close`] and [`Effect::Close`] come last, once.
 
+mod access;
+mod client;
+mod ending;
 mod input;
 mod recent;
+mod seat;
 mod speaker;
 mod turns;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::core::audio::{Format, Frame};
-use crate::core::ids::ResponseId;
+use crate::core::audio::Format;
+use crate::core::ids::{ResponseId, SessionId};
 use crate::core::latency::{Hop, Sample};
 use crate::core::playout::PlayoutConfig;
 use crate::core::port::{
-    ClientEvent, CloseReason, FromClient, FromVoice, Json, LinkEnd, Notice, Output, State,
-    ToClient, ToVoice, VoiceSession,
+    CloseReason, FromClient, FromIssuer, FromVoice, Json, LinkEnd, Notice, Output, State, ToClient,
+    ToIssuer, ToVoice, VoiceSession,
 };
+use crate::core::session::access::Keys;
+use crate::core::session::ending::Ending;
 use crate::core::session::input::InputClock;
 use crate::core::session::recent::Recent;
+use crate::core::session::seat::Seat;
 use crate::core::session::speaker::Speaker;
+use crate::core::tally::Tally;
+use crate::core::token::{Renewal, RotationConfig};
 
-/// Limits of a session.
-#[derive(Clone, Copy, Debug)]
+/// What a session is for, and its limits.
+#[derive(Clone, Debug)]
 pub struct SessionConfig {
+    pub id: SessionId,
     pub playback: Playback,
+    pub access: Access,
+    /// Sets what this session does at a random moment apart from what others do.
+    pub seed: u64,
     /// How long the provider may take from the end of speech to the first sound.
     pub thinking_timeout: Duration,
     /// How long the provider may take to confirm that it has stopped.
@@ -50,6 +69,23 @@ pub struct SessionConfig {
     pub idle_after: Duration,
     /// How long a shutdown waits for the answer that is sounding.
     pub drain: Duration,
+    /// How long a session waits for a client that it has lost.
+    pub resume_window: Duration,
+    /// How long a session may last until it is brought to its end.
+    pub max_length: Option<Duration>,
+}
+
+/// How long the client's credential is good.
+#[derive(Clone, Copy, Debug)]
+pub enum Access {
+    /// For ever, as far as the session cares.
+    Lasting,
+    /// It is renewed while the session runs.
+    Expiring {
+        expires_at: Instant,
+        renewal: Renewal,
+        rotation: RotationConfig,
+    },
 }
 
 /// Who paces the assistant's sound and knows what was heard of it.
@@ -59,16 +95,24 @@ pub enum Playback {
     Relay(PlayoutConfig),
     /// The client does, and truncates by itself (WebSocket, as at OpenAI).
     Client,
+    /// The provider does, and truncates by itself: sound goes past the relay. The session ends
+    /// with the voice link, with or without a client.
+    Provider,
 }
 
 impl SessionConfig {
-    pub fn new(playback: Playback) -> Self {
+    pub fn new(id: SessionId, playback: Playback) -> Self {
         Self {
+            id,
             playback,
+            access: Access::Lasting,
+            seed: 0,
             thinking_timeout: Duration::from_secs(20),
             cancel_timeout: Duration::from_secs(2),
             idle_after: Duration::from_secs(600),
             drain: Duration::from_secs(10),
+            resume_window: Duration::from_secs(30),
+            max_length: None,
         }
     }
 }
@@ -78,10 +122,18 @@ impl SessionConfig {
 pub enum Input {
     Client(FromClient),
     Voice(FromVoice),
+    /// The answer to the earliest question that has none.
+    Issuer(FromIssuer),
+    /// A client takes the place of the one before, who may still have been there.
+    Attached,
     /// A neighbor has gone, or has let its queue fill up, which comes to the same.
     Lost(Neighbor, Loss),
     /// The relay is shutting down.
     Shutdown,
+    /// The operator has revoked the session, or who runs it.
+    Revoked,
+    /// The call was hung up by a request, not by its client's own connection.
+    HungUp,
 }
 
 /// Whom a session talks to.
@@ -101,9 +153,16 @@ pub enum Loss {
 /// Something is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
+    /// For the client, and for all who listen beside it.
+    Everyone(ToClient),
+    /// For the client alone.
     Client(ToClient),
+    /// For those who listen beside the client, who is not there.
+    Sidebands(ToClient),
     Voice(ToVoice),
+    Issuer(ToIssuer),
     Record(Sample),
+    Count(Tally),
     Close(CloseReason),
 }
 
@@ -112,7 +171,11 @@ pub enum Effect {
 pub struct Session {
     config: SessionConfig,
     phase: Phase,
+    seat: Seat,
+    keys: Keys,
     voice: Link,
+    /// The latest that the provider has said of its session.
+    described: Option<Json>,
     speaker: Speaker,
     input: InputClock,
     /// The person is speaking.
@@ -129,7 +192,7 @@ pub struct Session {
     /// Responses that are done or were cut: what still arrives of them is dropped.
     over: Recent,
     last_activity: Instant,
-    drain_until: Option<Instant>,
+    ending: Ending,
     effects: VecDeque<Effect>,
 }
 
@@ -159,7 +222,7 @@ enum Phase {
 enum Link {
     Opening,
     Up(VoiceSession),
-    Down(LinkEnd),
+    Down,
 }
 
 /// What is known of the turn that is being answered.
@@ -186,9 +249,11 @@ enum Turn {
 impl Session {
     pub fn new(config: SessionConfig, now: Instant) -> Self {
         Self {
-            config,
             phase: Phase::Idle,
+            seat: Seat::new(config.playback),
+            keys: Keys::new(&config, now),
             voice: Link::Opening,
+            described: None,
             speaker: Speaker::new(config.playback, now),
             input: InputClock::default(),
             hearing: false,
@@ -199,8 +264,9 @@ impl Session {
             cut: Recent::default(),
             over: Recent::default(),
             last_activity: now,
-            drain_until: None,
+            ending: Ending::new(config.max_length, now),
             effects: VecDeque::new(),
+            config,
         }
     }
 
@@ -211,10 +277,13 @@ impl Session {
         match input {
             Input::Client(message) => self.handle_client(message, now),
             Input::Voice(message) => self.handle_voice(message, now),
-            Input::Lost(Neighbor::Client, Loss::Gone) => self.close(CloseReason::Hangup),
-            Input::Lost(Neighbor::Client, Loss::Overrun) => self.close(CloseReason::Overrun),
+            Input::Issuer(answer) => self.handle_issuer(answer, now),
+            Input::Attached => self.on_attached(now),
+            Input::Lost(Neighbor::Client, loss) => self.on_client_lost(loss, now),
             Input::Lost(Neighbor::Voice, _) => self.on_down(LinkEnd::Lost, now),
             Input::Shutdown => self.on_shutdown(now),
+            Input::Revoked => self.on_revoked(),
+            Input::HungUp => self.close(CloseReason::Hangup),
         }
         self.advance(now);
     }
@@ -261,55 +330,14 @@ impl Session {
         [
             deadline,
             self.speaker.poll_timeout(),
-            self.drain_until,
+            self.ending.poll_timeout(),
+            self.seat.poll_timeout(),
+            self.renewal_timeout(),
             Some(self.idle_at()),
         ]
         .into_iter()
         .flatten()
         .min()
-    }
-
-    fn handle_client(&mut self, message: FromClient, now: Instant) {
-        match message {
-            FromClient::Audio { payload, received } => {
-                if let Link::Up(session) = self.voice {
-                    let frame = Frame {
-                        format: session.input,
-                        payload,
-                    };
-                    self.input.advance(frame.duration(), received);
-                    self.say(ToVoice::Audio { frame, received });
-                }
-            }
-            FromClient::Event(event, json) => {
-                self.last_activity = now;
-                self.on_client_event(event, now);
-                self.say(ToVoice::Event(json));
-            }
-            FromClient::ClearOutput => {
-                self.last_activity = now;
-                self.clear_output(now);
-            }
-            FromClient::Played(played) => self.speaker.report(played),
-            FromClient::Extended
-            | FromClient::TokenAcknowledged(_)
-            | FromClient::TokenPresented(_) => {}
-            FromClient::Hangup => self.close(CloseReason::Hangup),
-        }
-    }
-
-    fn on_client_event(&mut self, event: ClientEvent, now: Instant) {
-        match event {
-            ClientEvent::CreateResponse => {
-                if let Phase::Listening = self.phase {
-                    self.enter(Phase::Thinking {
-                        until: now + self.config.thinking_timeout,
-                        requested: true,
-                    });
-                }
-            }
-            ClientEvent::Other => {}
-        }
     }
 
     /// Does what time and the last input allow.
@@ -320,7 +348,7 @@ impl Session {
                 self.show(ToClient::Output(Output::Started, release.response.clone()));
                 self.report_latency(&release.response, now);
             }
-            self.show(ToClient::Play {
+            self.tell(ToClient::Play {
                 frame: release.frame,
                 position: release.position,
                 due: release.due,
@@ -339,22 +367,8 @@ impl Session {
                 self.think(now);
             }
         }
-        if let Some(reason) = self.time_to_close(now) {
-            self.close(reason);
-        }
-    }
-
-    fn time_to_close(&self, now: Instant) -> Option<CloseReason> {
-        if let Some(until) = self.drain_until {
-            let busy = !self.speaker.is_silent() || !self.open.is_empty() || self.hearing;
-            let reason = match self.voice {
-                Link::Down(end) => end.into(),
-                Link::Opening | Link::Up(_) => CloseReason::Shutdown,
-            };
-            return (!busy || until <= now).then_some(reason);
-        }
-
-        (self.idle_at() <= now).then_some(CloseReason::Idle)
+        self.renew(now);
+        self.end_in_time(now);
     }
 
     fn think(&mut self, now: Instant) {
@@ -384,15 +398,6 @@ impl Session {
         }
     }
 
-    fn close(&mut self, reason: CloseReason) {
-        if let Phase::Closed = self.phase {
-            return;
-        }
-        self.phase = Phase::Closed;
-        self.show(ToClient::Close(reason));
-        self.effects.push_back(Effect::Close(reason));
-    }
-
     fn record(&mut self, hop: Hop, took: Duration) {
         self.effects.push_back(Effect::Record(Sample { hop, took }));
     }
@@ -405,8 +410,28 @@ impl Session {
         self.show(ToClient::Notice(notice));
     }
 
+    /// For everybody who listens; a client that is away will be told when it is back.
     fn show(&mut self, message: ToClient) {
-        self.effects.push_back(Effect::Client(message));
+        let effect = match &mut self.seat {
+            Seat::Taken { .. } => Effect::Everyone(message),
+            Seat::Vacant => Effect::Sidebands(message),
+            Seat::Parked { missed, .. } => {
+                missed.push(&message);
+                Effect::Sidebands(message)
+            }
+        };
+        self.effects.push_back(effect);
+    }
+
+    /// For the client alone, if it is there.
+    fn tell(&mut self, message: ToClient) {
+        if let Seat::Taken { .. } = self.seat {
+            self.effects.push_back(Effect::Client(message));
+        }
+    }
+
+    fn count(&mut self, tally: Tally) {
+        self.effects.push_back(Effect::Count(tally));
     }
 
     fn say(&mut self, message: ToVoice) {
@@ -428,7 +453,7 @@ impl Session {
     fn output(&self) -> Format {
         match self.voice {
             Link::Up(session) => session.output,
-            Link::Opening | Link::Down(_) => Format::default(),
+            Link::Opening | Link::Down => Format::default(),
         }
     }
 
@@ -447,15 +472,6 @@ impl Phase {
             Self::Cancelling { .. } => Some(State::Cancelling),
             Self::Recovering { .. } => Some(State::Recovering),
             Self::Closed => None,
-        }
-    }
-}
-
-impl From<LinkEnd> for CloseReason {
-    fn from(end: LinkEnd) -> Self {
-        match end {
-            LinkEnd::Expired => Self::Expired,
-            LinkEnd::Lost => Self::ProviderGone,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The assistant's sound, whoever plays it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -21,6 +21,12 @@ pub(super) enum Speaker {
         done: bool,
         ends: Instant,
     },
+    /// The provider plays, and says so: what sounds, or was cut and may not be silent yet, and
+    /// since when.
+    Provider {
+        sounding: Option<(ResponseId, Instant)>,
+        cut: Option<(ResponseId, Instant)>,
+    },
 }
 
 /// Who takes a piece of sound to the ear.
@@ -38,6 +44,10 @@ impl Speaker {
                 response: None,
                 done: false,
                 ends: now,
+            },
+            Playback::Provider => Self::Provider {
+                sounding: None,
+                cut: None,
             },
         }
     }
@@ -66,6 +76,40 @@ impl Speaker {
                 *ends = (*ends).max(now) + format.duration(payload.len());
                 Ok(Carried::ByClient)
             }
+            Self::Provider { .. } => Ok(Carried::ByClient),
+        }
+    }
+
+    /// The provider has begun to play.
+    pub(super) fn start(&mut self, response: ResponseId, now: Instant) {
+        if let Self::Provider { sounding, .. } = self {
+            *sounding = Some((response, now));
+        }
+    }
+
+    /// The provider has stopped playing; returns how long it has played, if that is known.
+    pub(super) fn stop(&mut self, response: &ResponseId, now: Instant) -> Option<Duration> {
+        let Self::Provider { sounding, cut } = self else {
+            return None;
+        };
+        let (_, since) = sounding
+            .take_if(|(sounding, _)| sounding == response)
+            .or_else(|| cut.take_if(|(cut, _)| cut == response))?;
+
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// The device is out of reach.
+    pub(super) fn pause(&mut self, now: Instant) {
+        if let Self::Relay(playout) = self {
+            playout.pause(now);
+        }
+    }
+
+    /// There is a device again.
+    pub(super) fn resume(&mut self, now: Instant) {
+        if let Self::Relay(playout) = self {
+            playout.resume(now);
         }
     }
 
@@ -79,6 +123,7 @@ impl Speaker {
         match self {
             Self::Relay(playout) => playout.finish(finished),
             Self::Client { response, done, .. } => *done |= response.as_ref() == Some(finished),
+            Self::Provider { .. } => {}
         }
     }
 
@@ -91,7 +136,7 @@ impl Speaker {
     pub(super) fn poll_frame(&mut self, now: Instant) -> Option<Release> {
         match self {
             Self::Relay(playout) => playout.poll_frame(now),
-            Self::Client { .. } => None,
+            Self::Client { .. } | Self::Provider { .. } => None,
         }
     }
 
@@ -110,6 +155,7 @@ impl Speaker {
                 }
                 None
             }
+            Self::Provider { .. } => None,
         }
     }
 
@@ -117,6 +163,7 @@ impl Speaker {
         match self {
             Self::Relay(playout) => playout.poll_timeout(),
             Self::Client { done, ends, .. } => done.then_some(*ends),
+            Self::Provider { .. } => None,
         }
     }
 
@@ -125,6 +172,7 @@ impl Speaker {
         match self {
             Self::Relay(playout) => playout.is_empty(),
             Self::Client { response, .. } => response.is_none(),
+            Self::Provider { sounding, .. } => sounding.is_none(),
         }
     }
 
@@ -140,6 +188,10 @@ impl Speaker {
                 *response = None;
                 *done = false;
                 *ends = now;
+                None
+            }
+            Self::Provider { sounding, cut } => {
+                *cut = sounding.take();
                 None
             }
         }

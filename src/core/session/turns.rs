@@ -6,18 +6,20 @@ use crate::core::ids::ResponseId;
 use crate::core::latency::Hop;
 use crate::core::playout::CutItem;
 use crate::core::port::{
-    CloseReason, Fault, FromVoice, Json, LinkEnd, Notice, Output, ResponseOutcome, ToClient,
-    ToVoice, TurnLatency, VoiceSession,
+    Fault, FromVoice, Json, Notice, Output, ResponseOutcome, ToClient, ToVoice, TurnLatency, Usage,
+    VoiceSession,
 };
 use crate::core::session::recent::Recent;
 use crate::core::session::speaker::Carried;
 use crate::core::session::{Link, Phase, Playback, Session, Turn};
+use crate::core::tally::Tally;
 
 impl Session {
     pub(super) fn handle_voice(&mut self, message: FromVoice, now: Instant) {
         match message {
             FromVoice::Session(session, json) => {
                 self.voice = Link::Up(session);
+                self.described = Some(json.clone());
                 self.pass_on(json);
                 if let Phase::Idle = self.phase {
                     self.enter(Phase::Listening);
@@ -50,10 +52,11 @@ impl Session {
                     return;
                 }
                 self.last_activity = now;
-                if self.aside.contains(&response)
-                    && let Playback::Client = self.config.playback
-                {
-                    return self.pass_on(json);
+                let aside = self.aside.contains(&response);
+                match self.config.playback {
+                    Playback::Relay(_) => {}
+                    Playback::Client if !aside => {}
+                    Playback::Client | Playback::Provider => return self.pass_on(json),
                 }
                 self.open.insert(response.clone());
                 self.on_sound(&response, now);
@@ -93,14 +96,21 @@ impl Session {
             FromVoice::ResponseDone {
                 response,
                 outcome,
-                usage: _,
+                usage,
                 json,
             } => {
                 self.last_activity = now;
                 self.pass_on(json);
+                if usage != Usage::default() {
+                    self.count(Tally::Used(usage));
+                }
                 self.on_response_done(&response, outcome, now);
             }
-            FromVoice::Output(_, _, json) => self.pass_on(json),
+            FromVoice::Output(output, response, json) => {
+                self.last_activity = now;
+                self.pass_on(json);
+                self.on_output(output, response, now);
+            }
             FromVoice::Error {
                 answers_relay: true,
                 ..
@@ -111,6 +121,28 @@ impl Session {
             }
             FromVoice::Event(json) => self.pass_on(json),
             FromVoice::Down(end) => self.on_down(end, now),
+        }
+    }
+
+    /// The provider plays by itself, where that is its business.
+    fn on_output(&mut self, output: Output, response: ResponseId, now: Instant) {
+        if !self.is_direct() {
+            return;
+        }
+        match output {
+            Output::Started => {
+                self.speaker.start(response.clone(), now);
+                self.on_sound(&response, now);
+                self.report_latency(&response, now);
+            }
+            Output::Stopped => {
+                self.speaker.stop(&response, now);
+            }
+            Output::Cleared => {
+                if let Some(heard) = self.speaker.stop(&response, now) {
+                    self.notice(Notice::Interrupted { response, heard });
+                }
+            }
         }
     }
 
@@ -154,13 +186,14 @@ impl Session {
         else {
             return;
         };
-        let last_sound = at.saturating_sub(silence);
+        let ended = self.input.received(at.saturating_sub(silence));
         self.turn = Turn::Asked {
-            silence_wait: self
-                .input
-                .received(last_sound)
-                .map(|ended| now.saturating_duration_since(ended))
-                .unwrap_or_default(),
+            silence_wait: match ended {
+                Some(ended) => now.saturating_duration_since(ended),
+                // Sound that the relay does not carry: the provider is taken at its word.
+                None if self.is_direct() => silence,
+                None => Duration::ZERO,
+            },
             stopped_at: now,
             answer: None,
         };
@@ -189,6 +222,9 @@ impl Session {
 
     /// The client asks for silence; what is still being made would be heard next, so it ends too.
     pub(super) fn clear_output(&mut self, now: Instant) {
+        if self.is_direct() {
+            return self.say(ToVoice::ClearOutput);
+        }
         if self.speaker.is_silent() {
             return;
         }
@@ -219,7 +255,7 @@ impl Session {
         }
     }
 
-    fn take_open(&mut self) -> Recent {
+    pub(super) fn take_open(&mut self) -> Recent {
         std::mem::take(&mut self.open)
     }
 
@@ -231,7 +267,7 @@ impl Session {
         let Some(cut) = self.speaker.cut(now) else {
             return;
         };
-        self.show(ToClient::Flush);
+        self.tell(ToClient::Flush);
         for (response, heard) in cut.silenced {
             self.show(ToClient::Output(Output::Cleared, response.clone()));
             self.notice(Notice::Interrupted { response, heard });
@@ -362,7 +398,9 @@ impl Session {
                 arrived_at: now,
                 answer: response.clone(),
             };
-            self.record(Hop::SilenceWait, silence_wait);
+            if !self.is_direct() {
+                self.record(Hop::SilenceWait, silence_wait);
+            }
             self.record(Hop::Inference, inference);
         }
     }
@@ -386,45 +424,6 @@ impl Session {
             self.turns = latency.turn;
             self.turn = Turn::None;
             self.notice(Notice::Latency(latency));
-        }
-    }
-
-    pub(super) fn on_down(&mut self, end: LinkEnd, now: Instant) {
-        if let Link::Down(_) = self.voice {
-            return;
-        }
-        self.voice = Link::Down(end);
-        self.hearing = false;
-        // What has arrived of an answer is still worth hearing.
-        for response in self.take_open() {
-            self.speaker.finish(&response);
-        }
-        if end == LinkEnd::Lost {
-            self.show(ToClient::Fault(Fault::server(
-                "provider_gone",
-                "The connection to the voice provider was lost; the call ends. Call again.",
-            )));
-        }
-        // A shutdown may have set a limit before.
-        let until = now + self.config.drain;
-        let until = self.drain_until.map_or(until, |limit| limit.min(until));
-        if self.speaker.is_silent() {
-            self.enter(Phase::Recovering { until });
-        }
-        self.drain_until = Some(until);
-        self.notice(Notice::Closing {
-            reason: end.into(),
-            within: until.saturating_duration_since(now),
-        });
-    }
-
-    pub(super) fn on_shutdown(&mut self, now: Instant) {
-        if self.drain_until.is_none() {
-            self.drain_until = Some(now + self.config.drain);
-            self.notice(Notice::Closing {
-                reason: CloseReason::Shutdown,
-                within: self.config.drain,
-            });
         }
     }
 }

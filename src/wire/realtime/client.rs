@@ -201,14 +201,17 @@ fn unknown_event(kind: &str, carrier: Carrier) -> Fault {
 }
 
 /// Encodes what the session says to a client as the JSON text of one event; `None` for what
-/// is not an event (sound, flush, close).
+/// is not an event (sound, flush, close) or is several.
 ///
 /// Notices are encoded too: to send them only to a client that negotiated `voxline.v1` is the
 /// leg's duty.
 pub fn encode_client(message: &ToClient) -> Option<String> {
     let event = match message {
         ToClient::Event(json) => return Some(json.as_str().to_owned()),
-        ToClient::Play { .. } | ToClient::Flush | ToClient::Close(_) => return None,
+        ToClient::Created(json) => created(json),
+        ToClient::Play { .. } | ToClient::Flush | ToClient::Missed(_) | ToClient::Close(_) => {
+            return None;
+        }
         ToClient::Output(output, response) => json!({
             "type": match output {
                 Output::Started => "output_audio_buffer.started",
@@ -227,6 +230,15 @@ pub fn encode_client(message: &ToClient) -> Option<String> {
     };
 
     Some(event.to_string())
+}
+
+/// The session as it is, for one who was not there when it was created.
+fn created(described: &Json) -> Value {
+    let mut event: Value = serde_json::from_str(described.as_str()).unwrap_or_default();
+    event["type"] = Value::from("session.created");
+    event["event_id"] = Value::from(event_id("event_"));
+
+    event
 }
 
 fn encode_notice(notice: &Notice) -> Value {
@@ -278,6 +290,11 @@ fn encode_notice(notice: &Notice) -> Value {
             "resume_token": resume.expose(),
             "within_ms": within.as_millis() as u64,
         }),
+        Notice::TokenRefused(fault) => json!({
+            "type": "error",
+            "event_id": event_id,
+            "error": error_object(fault),
+        }),
         Notice::Closing { reason, within } => json!({
             "type": "voxline.closing",
             "event_id": event_id,
@@ -312,6 +329,8 @@ fn reason_name(reason: CloseReason) -> &'static str {
         CloseReason::Shutdown => "shutdown",
         CloseReason::Revoked => "revoked",
         CloseReason::TooLong => "too_long",
+        CloseReason::Replaced => "replaced",
+        CloseReason::Crowded => "crowded",
     }
 }
 

@@ -216,6 +216,10 @@ pub fn encode_voice(message: &ToVoice) -> String {
             "event_id": event_id(),
             "item_id": item.as_str(),
         }),
+        ToVoice::ClearOutput => json!({
+            "type": "output_audio_buffer.clear",
+            "event_id": event_id(),
+        }),
     };
 
     event.to_string()

@@ -1,0 +1,106 @@
+//! What the client says, and what becomes of its seat.
+
+use std::time::Instant;
+
+use crate::core::audio::Frame;
+use crate::core::port::{ClientEvent, CloseReason, FromClient, Notice, ToClient, ToVoice};
+use crate::core::session::seat::{Missed, Seat};
+use crate::core::session::{Link, Loss, Phase, Playback, Session};
+use crate::core::tally::Tally;
+
+impl Session {
+    /// What anyone who joins is told first: the session as it is.
+    pub fn introduction(&self) -> Vec<ToClient> {
+        let created = self.described.clone().map(ToClient::Created);
+        let state = self.phase.state().map(Notice::State).map(ToClient::Notice);
+
+        created.into_iter().chain(state).collect()
+    }
+
+    pub(super) fn handle_client(&mut self, message: FromClient, now: Instant) {
+        match message {
+            FromClient::Audio { payload, received } => {
+                if let (Link::Up(session), false) = (self.voice, self.is_direct()) {
+                    let frame = Frame {
+                        format: session.input,
+                        payload,
+                    };
+                    self.input.advance(frame.duration(), received);
+                    self.say(ToVoice::Audio { frame, received });
+                }
+            }
+            FromClient::Event(event, json) => {
+                self.last_activity = now;
+                self.on_client_event(event, now);
+                self.say(ToVoice::Event(json));
+            }
+            FromClient::ClearOutput => {
+                self.last_activity = now;
+                self.clear_output(now);
+            }
+            FromClient::Played(played) => self.speaker.report(played),
+            FromClient::Ready => {}
+            FromClient::Extended => self.on_extended(now),
+            FromClient::TokenAcknowledged(token) => self.on_acknowledged(&token, now),
+            FromClient::TokenPresented(token) => self.on_presented(token),
+            FromClient::Hangup if self.is_direct() => self.seat = Seat::Vacant,
+            FromClient::Hangup => self.close(CloseReason::Hangup),
+        }
+    }
+
+    fn on_client_event(&mut self, event: ClientEvent, now: Instant) {
+        match event {
+            ClientEvent::CreateResponse => {
+                if let Phase::Listening = self.phase {
+                    self.enter(Phase::Thinking {
+                        until: now + self.config.thinking_timeout,
+                        requested: true,
+                    });
+                }
+            }
+            ClientEvent::Other => {}
+        }
+    }
+
+    /// The client's connection is gone. One that can come back is waited for.
+    pub(super) fn on_client_lost(&mut self, loss: Loss, now: Instant) {
+        let Seat::Taken { .. } = self.seat else {
+            return;
+        };
+        match loss {
+            Loss::Gone | Loss::Overrun if self.is_direct() => self.seat = Seat::Vacant,
+            Loss::Gone if self.keys.can_return() => {
+                self.speaker.pause(now);
+                self.seat = Seat::Parked {
+                    until: now + self.config.resume_window,
+                    missed: Missed::new(self.config.playback),
+                };
+                self.count(Tally::Parked);
+            }
+            Loss::Gone => self.close(CloseReason::Hangup),
+            Loss::Overrun => self.close(CloseReason::Overrun),
+        }
+    }
+
+    pub(super) fn on_attached(&mut self, now: Instant) {
+        self.last_activity = now;
+        let before = std::mem::replace(&mut self.seat, Seat::Taken { extended: false });
+        for message in self.introduction() {
+            self.tell(message);
+        }
+        if let Seat::Parked { missed, .. } = before {
+            let missed = missed.into_messages();
+            if !missed.is_empty() {
+                self.tell(ToClient::Missed(missed));
+            }
+            self.count(Tally::Resumed);
+        } else {
+            self.speaker.pause(now);
+        }
+        self.speaker.resume(now);
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        matches!(self.config.playback, Playback::Provider)
+    }
+}

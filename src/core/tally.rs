@@ -1,0 +1,25 @@
+//! What is counted.
+
+use std::sync::Arc;
+
+use crate::core::port::Usage;
+
+/// Something happened that an operator counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tally {
+    /// A client holds a fresh credential.
+    Rotated,
+    /// A client's credential has expired, and the client took no other.
+    RotationFailed,
+    /// A client was lost, and its session waits for it.
+    Parked,
+    /// A client came back to a session that waited for it.
+    Resumed,
+    /// A session has ended that waited for its client.
+    Abandoned,
+    /// The provider bills for a response.
+    Used(Usage),
+}
+
+/// Where shells put what is counted: cheap, never blocking.
+pub type Counter = Arc<dyn Fn(Tally) + Send + Sync>;
