@@ -26,7 +26,7 @@ use crate::core::latency::{Hop, Recorder, Sample};
 use crate::core::port::{Fault, FromVoice, Json, LinkEnd, ToVoice, VoiceSession};
 use crate::provider::refusal::{UNKNOWN_CALL, http_refusal, refusal};
 use crate::provider::{OpenError, Patience, Upstream, query_value};
-use crate::wire::realtime::{Pinned, decode_voice, encode_voice, session_update};
+use crate::wire::realtime::{Pinned, decode_voice, encode_voice, session_update, split_voice};
 
 /// Messages on their way to the provider: some five seconds of sound in 20 ms frames.
 const OUTBOX: usize = 256;
@@ -225,8 +225,10 @@ async fn read(
                 {
                     end = LinkEnd::Expired;
                 }
-                if to_session.send(event).await.is_err() {
-                    return;
+                for event in split_voice(event) {
+                    if to_session.send(event).await.is_err() {
+                        return;
+                    }
                 }
             }
             Ok(Some(Ok(Message::Close(frame)))) => {

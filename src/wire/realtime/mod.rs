@@ -10,7 +10,7 @@ mod voice;
 
 pub use client::{decode_client, encode_client, error_body};
 pub use session::{Pinned, call_session, session_update};
-pub use voice::{decode_voice, encode_voice};
+pub use voice::{decode_voice, encode_voice, split_voice};
 
 /// How a client's sound travels, which decides what its events may say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -10,9 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::core::port::{FromVoice, Json, ResponseOutcome, ToVoice, Usage};
+use crate::core::port::{FromVoice, Json, Output, ResponseOutcome, ToVoice, Usage};
 use crate::wire::realtime::session::voice_session;
 use crate::wire::realtime::{RELAY_EVENT, event_id};
+
+/// The most sound in one event: 512 KiB of base64, of whole samples and without padding.
+const MAX_SOUND: usize = 384 << 10;
 
 /// Parses a provider's event; `None` if it is not an event at all.
 pub fn decode_voice(text: &str) -> Option<FromVoice> {
@@ -54,9 +57,12 @@ pub fn decode_voice(text: &str) -> Option<FromVoice> {
         "response.done" => parse(text).map(|event: WithResponse<'_>| FromVoice::ResponseDone {
             response: event.response.id.as_ref().into(),
             outcome: outcome(event.response.status.as_deref()),
-            usage: Usage::default(),
+            usage: usage(text),
             json: json.clone(),
         }),
+        "output_audio_buffer.started" => output(Output::Started, text, &json),
+        "output_audio_buffer.stopped" => output(Output::Stopped, text, &json),
+        "output_audio_buffer.cleared" => output(Output::Cleared, text, &json),
         "error" => parse(text).map(|event: WithError<'_>| FromVoice::Error {
             code: event.error.code.unwrap_or_default().into_owned(),
             answers_relay: event
@@ -69,6 +75,47 @@ pub fn decode_voice(text: &str) -> Option<FromVoice> {
     };
 
     Some(known.unwrap_or(FromVoice::Event(json)))
+}
+
+/// Cuts a long piece of sound into several events, each small enough for clients that refuse
+/// messages over 1 MiB. All other events stay as they are.
+pub fn split_voice(event: FromVoice) -> impl Iterator<Item = FromVoice> {
+    let (whole, pieces) = match event {
+        FromVoice::Audio {
+            response,
+            item,
+            content_index,
+            payload,
+            json,
+        } if payload.len() > MAX_SOUND => {
+            let rest = payload.clone();
+            let pieces = (0..payload.len()).step_by(MAX_SOUND).map(move |from| {
+                let piece = rest.slice(from..rest.len().min(from + MAX_SOUND));
+                FromVoice::Audio {
+                    response: response.clone(),
+                    item: item.clone(),
+                    content_index,
+                    json: with_sound(&json, &piece, from == 0),
+                    payload: piece,
+                }
+            });
+            (None, Some(pieces))
+        }
+        event => (Some(event), None),
+    };
+
+    whole.into_iter().chain(pieces.into_iter().flatten())
+}
+
+/// The same event, with this sound in it. Two events do not share an id.
+fn with_sound(json: &Json, sound: &[u8], first: bool) -> Json {
+    let mut event: Value = serde_json::from_str(json.as_str()).unwrap_or_default();
+    event["delta"] = Value::from(STANDARD.encode(sound));
+    if !first {
+        event["event_id"] = Value::from(event_id("event_"));
+    }
+
+    Json::from(event.to_string())
 }
 
 fn session(text: &str, json: &Json) -> Option<FromVoice> {
@@ -91,6 +138,35 @@ fn audio(text: &str, json: &Json) -> Option<FromVoice> {
         payload: payload.into(),
         json: json.clone(),
     })
+}
+
+fn output(output: Output, text: &str, json: &Json) -> Option<FromVoice> {
+    let event: OfResponse<'_> = parse(text)?;
+    let response = event.response_id.as_ref().into();
+
+    Some(FromVoice::Output(output, response, json.clone()))
+}
+
+/// What is not said is not counted; a response is over, whatever it has cost.
+fn usage(text: &str) -> Usage {
+    let Some(WithUsage {
+        response: Billed { usage },
+    }) = parse(text)
+    else {
+        return Usage::default();
+    };
+    let UsageObject {
+        input_token_details: input,
+        output_token_details: output,
+    } = usage.unwrap_or_default();
+
+    Usage {
+        input_text: input.text_tokens,
+        input_audio: input.audio_tokens,
+        input_cached: input.cached_tokens,
+        output_text: output.text_tokens,
+        output_audio: output.audio_tokens,
+    }
 }
 
 fn outcome(status: Option<&str>) -> ResponseOutcome {
@@ -141,6 +217,31 @@ struct Response<'a> {
 
 fn absent() -> Option<Cow<'static, str>> {
     Some(Cow::Borrowed(""))
+}
+
+#[derive(Deserialize)]
+struct WithUsage {
+    response: Billed,
+}
+
+#[derive(Deserialize)]
+struct Billed {
+    usage: Option<UsageObject>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct UsageObject {
+    input_token_details: TokenDetails,
+    output_token_details: TokenDetails,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TokenDetails {
+    text_tokens: u64,
+    audio_tokens: u64,
+    cached_tokens: u64,
 }
 
 #[derive(Deserialize)]
@@ -245,6 +346,90 @@ mod tests {
             json: text.into(),
         };
         assert_eq!(event, Some(expected));
+    }
+
+    #[test]
+    fn a_long_piece_of_sound_is_cut_into_events_that_strict_clients_take() {
+        let sound: Vec<u8> = (0..1_000_000u32).map(|at| (at % 251) as u8).collect();
+        let text = json!({
+            "type": "response.output_audio.delta", "event_id": "e", "response_id": "r",
+            "item_id": "i", "output_index": 3, "content_index": 1, "delta": STANDARD.encode(&sound),
+        });
+        let event = decode_voice(&text.to_string()).unwrap();
+
+        let mut heard = vec![];
+        let mut ids = std::collections::BTreeSet::new();
+        for piece in split_voice(event) {
+            let FromVoice::Audio { payload, json, .. } = piece else {
+                panic!("{piece:?}");
+            };
+            assert!(json.as_str().len() < 1 << 20);
+            let event: Value = serde_json::from_str(json.as_str()).unwrap();
+            assert_eq!(event["output_index"], 3);
+            assert_eq!(
+                STANDARD.decode(event["delta"].as_str().unwrap()).unwrap(),
+                payload
+            );
+            ids.insert(event["event_id"].to_string());
+            heard.extend(payload);
+        }
+
+        assert_eq!((heard, ids.len()), (sound, 3));
+        let short = FromVoice::Event("short".into());
+        assert_eq!(split_voice(short.clone()).collect::<Vec<_>>(), [short]);
+    }
+
+    #[test]
+    fn what_a_response_costs_is_read_where_it_is_said() {
+        let usage = |usage: Value| {
+            let event = json!({"type": "response.done", "response": {"id": "r", "usage": usage}});
+            let Some(FromVoice::ResponseDone { usage, .. }) = decode_voice(&event.to_string())
+            else {
+                panic!("{event}");
+            };
+            usage
+        };
+
+        let all = usage(json!({
+            "total_tokens": 253, "input_tokens": 132, "output_tokens": 121,
+            "input_token_details": {
+                "text_tokens": 119, "audio_tokens": 13, "image_tokens": 0, "cached_tokens": 64,
+                "cached_tokens_details": {"text_tokens": 64, "audio_tokens": 0},
+            },
+            "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
+        }));
+
+        let expected = Usage {
+            input_text: 119,
+            input_audio: 13,
+            input_cached: 64,
+            output_text: 30,
+            output_audio: 91,
+        };
+        assert_eq!(all, expected);
+        for odd in [
+            json!(null),
+            json!({}),
+            json!("much"),
+            json!({"input_token_details": 7}),
+        ] {
+            assert_eq!(usage(odd), Usage::default());
+        }
+    }
+
+    #[test]
+    fn a_provider_that_plays_says_so() {
+        for (kind, output) in [
+            ("started", Output::Started),
+            ("stopped", Output::Stopped),
+            ("cleared", Output::Cleared),
+        ] {
+            let text = format!(r#"{{"type":"output_audio_buffer.{kind}","response_id":"r"}}"#);
+            let json = Json::from(text.as_str());
+
+            let event = FromVoice::Output(output, "r".into(), json);
+            assert_eq!(decode_voice(&text), Some(event));
+        }
     }
 
     #[test]
