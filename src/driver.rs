@@ -19,7 +19,7 @@ use crate::core::port::{
     CloseReason, Fault, FromClient, FromIssuer, FromVoice, ToClient, ToIssuer, ToVoice,
 };
 use crate::core::session::{Effect, Input, Loss, Neighbor, Session};
-use crate::core::tally::Counter;
+use crate::core::tally::Ledger;
 
 /// What one input can make the session say to a neighbor, at the most, before it is asked to
 /// make room. A queue must be longer than this.
@@ -78,7 +78,7 @@ pub async fn run(
     lines: Lines,
     mut issuer: Issuer,
     recorder: Recorder,
-    counter: Counter,
+    ledger: Ledger,
     signals: Signals,
 ) -> CloseReason {
     let Lines {
@@ -114,7 +114,7 @@ pub async fn run(
                     None
                 }
                 Effect::Count(tally) => {
-                    counter(tally);
+                    ledger(tally);
                     None
                 }
                 Effect::Close(reason) => return reason,

@@ -1,14 +1,19 @@
-//! Measures where the time goes, and sets up the log.
+//! Measures where the time goes, counts what happens, and sets up the log.
+//!
+//! **Invariant:** no counter has more than [`VALUES`] values of its label, whoever chooses them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use tracing_subscriber::EnvFilter;
 
 use crate::core::latency::{Hop, Recorder, Sample};
+use crate::core::port::Usage;
+use crate::core::tally::{Ledger, Tally};
 
 /// The longest stretch that is told from longer ones.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -107,6 +112,160 @@ impl Latencies {
     }
 }
 
+/// Something that is counted, as Prometheus shows it.
+#[derive(Debug)]
+pub struct Counter {
+    pub name: &'static str,
+    pub help: &'static str,
+    /// What its values are told apart by, if anything.
+    pub label: Option<&'static str>,
+}
+
+/// How many values a label may have; all others count as `other`.
+const VALUES: usize = 64;
+
+const RENEWALS: Counter = Counter {
+    name: "voxline_token_renewals_total",
+    help: "Clients that hold a renewed token, by in-band rotation or their own fetch.",
+    label: None,
+};
+const ROTATE_FAIL: Counter = Counter {
+    name: "session_rotate_fail_total",
+    help: "Tokens that expired before their client took the next one.",
+    label: None,
+};
+const PARKED: Counter = Counter {
+    name: "voxline_sessions_parked_total",
+    help: "Sessions that lost their client and waited for it.",
+    label: None,
+};
+const RESUMED: Counter = Counter {
+    name: "voxline_sessions_resumed_total",
+    help: "Parked sessions whose client came back.",
+    label: None,
+};
+const ABANDONED: Counter = Counter {
+    name: "voxline_sessions_abandoned_total",
+    help: "Parked sessions that ended without their client.",
+    label: None,
+};
+const PROVIDER_TOKENS: Counter = Counter {
+    name: "voxline_provider_tokens_total",
+    help: "Tokens that providers bill for; `input_cached` is part of the other inputs.",
+    label: Some("kind"),
+};
+
+/// What has happened since the start.
+#[derive(Debug)]
+pub struct Counters(Mutex<BTreeMap<&'static str, Family>>);
+
+/// A counter's values, by that of its label; without one, by the empty text.
+#[derive(Debug)]
+struct Family {
+    counter: &'static Counter,
+    values: BTreeMap<String, u64>,
+}
+
+impl Counters {
+    /// Starts all at zero: sessions' own counters, and these.
+    pub fn new(others: &[&'static Counter]) -> Self {
+        let own = [&RENEWALS, &ROTATE_FAIL, &PARKED, &RESUMED, &ABANDONED];
+        let counters = Self(Mutex::default());
+        for counter in own.iter().chain(others) {
+            match counter.label {
+                None => counters.add(counter, "", 0),
+                Some(_) => counters.family(counter, |_| {}),
+            }
+        }
+        counters.used(Usage::default());
+        counters
+    }
+
+    /// Returns where sessions put what they count.
+    pub fn ledger(self: &Arc<Self>) -> Ledger {
+        let counters = Arc::clone(self);
+        Arc::new(move |tally| counters.count(tally))
+    }
+
+    /// Adds to a counter; `value` is that of its label, and empty if it has none.
+    pub fn add(&self, counter: &'static Counter, value: &str, more: u64) {
+        self.family(counter, |values| {
+            let full = values.len() >= VALUES && !values.contains_key(value);
+            let value = if full { "other" } else { value };
+            *values.entry(value.to_owned()).or_default() += more;
+        });
+    }
+
+    /// Returns all counters in Prometheus' text format.
+    pub fn prometheus(&self) -> String {
+        let mut page = String::new();
+        for Family { counter, values } in self.lock().values() {
+            let Counter { name, help, label } = counter;
+            let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} counter");
+            for (value, count) in values {
+                let _ = match label {
+                    None => writeln!(page, "{name} {count}"),
+                    Some(label) => {
+                        let value = escaped(value);
+                        writeln!(page, "{name}{{{label}=\"{value}\"}} {count}")
+                    }
+                };
+            }
+        }
+        page
+    }
+
+    fn count(&self, tally: Tally) {
+        match tally {
+            Tally::Rotated => self.add(&RENEWALS, "", 1),
+            Tally::RotationFailed => self.add(&ROTATE_FAIL, "", 1),
+            Tally::Parked => self.add(&PARKED, "", 1),
+            Tally::Resumed => self.add(&RESUMED, "", 1),
+            Tally::Abandoned => self.add(&ABANDONED, "", 1),
+            Tally::Used(usage) => self.used(usage),
+        }
+    }
+
+    fn used(&self, usage: Usage) {
+        let Usage {
+            input_text,
+            input_audio,
+            input_cached,
+            output_text,
+            output_audio,
+        } = usage;
+        for (kind, tokens) in [
+            ("input_text", input_text),
+            ("input_audio", input_audio),
+            ("input_cached", input_cached),
+            ("output_text", output_text),
+            ("output_audio", output_audio),
+        ] {
+            self.add(&PROVIDER_TOKENS, kind, tokens);
+        }
+    }
+
+    fn family(&self, counter: &'static Counter, change: impl FnOnce(&mut BTreeMap<String, u64>)) {
+        let mut families = self.lock();
+        let family = families.entry(counter.name).or_insert_with(|| Family {
+            counter,
+            values: BTreeMap::new(),
+        });
+        change(&mut family.values);
+    }
+
+    /// Counts are whole after every call, whoever panicked while holding the lock.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Family>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As Prometheus' text format has it.
+fn escaped(value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+    value.replace('\n', "\\n")
+}
+
 /// Starts the log on standard error. The filter is one that `EnvFilter` understands.
 pub fn start_log(filter: &str, json: bool) {
     let log = tracing_subscriber::fmt()
@@ -176,5 +335,60 @@ mod tests {
             assert!(page.contains(&format!("_count{{hop=\"{}\"}}", hop.name())));
         }
         assert!(page.contains("voxline_hop_seconds_count{hop=\"relay_out\"} 1\n"));
+    }
+
+    #[test]
+    fn counters_are_there_before_anything_happens() {
+        let page = Counters::new(&[]).prometheus();
+        for line in [
+            "# TYPE session_rotate_fail_total counter",
+            "session_rotate_fail_total 0",
+            "voxline_token_renewals_total 0",
+            "voxline_sessions_parked_total 0",
+            "voxline_sessions_resumed_total 0",
+            "voxline_sessions_abandoned_total 0",
+            "voxline_provider_tokens_total{kind=\"input_cached\"} 0",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_sessions_tell_is_counted() {
+        let counters = Arc::new(Counters::new(&[]));
+        let tell = counters.ledger();
+        tell(Tally::RotationFailed);
+        tell(Tally::RotationFailed);
+        let usage = Usage {
+            output_audio: 7,
+            ..Usage::default()
+        };
+        tell(Tally::Used(usage));
+        tell(Tally::Used(usage));
+        let page = counters.prometheus();
+        assert!(page.contains("\nsession_rotate_fail_total 2\n"), "{page}");
+        let spoken = "voxline_provider_tokens_total{kind=\"output_audio\"} 14\n";
+        assert!(page.contains(spoken), "{page}");
+    }
+
+    #[test]
+    fn a_label_has_a_bounded_number_of_values() {
+        const SEEN: Counter = Counter {
+            name: "seen_total",
+            help: "Things seen.",
+            label: Some("thing"),
+        };
+        let counters = Counters::new(&[&SEEN]);
+        for thing in 0..1_000 {
+            counters.add(&SEEN, &format!("a \"{thing}\""), 1);
+        }
+        let page = counters.prometheus();
+        let lines = page.lines().filter(|line| line.starts_with("seen_total"));
+        assert_eq!(lines.count(), VALUES + 1);
+        assert!(
+            page.contains("seen_total{thing=\"a \\\"7\\\"\"} 1\n"),
+            "{page}"
+        );
+        assert!(page.contains("seen_total{thing=\"other\"} 936\n"), "{page}");
     }
 }

@@ -22,4 +22,4 @@ pub enum Tally {
 }
 
 /// Where shells put what is counted: cheap, never blocking.
-pub type Counter = Arc<dyn Fn(Tally) + Send + Sync>;
+pub type Ledger = Arc<dyn Fn(Tally) + Send + Sync>;

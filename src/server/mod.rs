@@ -42,7 +42,7 @@ use crate::server::admission::Admission;
 use crate::server::connections::Connections;
 use crate::server::sessions::Sessions;
 use crate::sim::{self, Sim};
-use crate::telemetry::{self, Latencies};
+use crate::telemetry::{self, Counters, Latencies};
 
 /// WebSockets that are being told at one time why they are turned away. Beyond these the answer
 /// is a plain HTTP error, which costs nothing to hold.
@@ -65,6 +65,7 @@ pub(crate) struct App {
     endpoint: Arc<Endpoint>,
     latencies: Arc<Latencies>,
     recorder: Recorder,
+    counters: Arc<Counters>,
     authority: Arc<Authority>,
     admission: Arc<Admission>,
     sessions: Sessions,
@@ -123,6 +124,7 @@ impl Server {
             endpoint,
             latencies,
             recorder,
+            counters: Arc::new(Counters::new(&[])),
             authority: Arc::new(Authority::open(config.auth.clone(), clock::wall())?),
             sessions: Sessions::new(Arc::clone(&admission)),
             admission,
@@ -289,8 +291,9 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
     let page = format!(
-        "{}# TYPE voxline_sessions gauge\nvoxline_sessions {}\n",
+        "{}{}# TYPE voxline_sessions gauge\nvoxline_sessions {}\n",
         app.latencies.prometheus(),
+        app.counters.prometheus(),
         app.sessions.count(),
     );
     ([content_type], page)

@@ -138,9 +138,9 @@ async fn converse(
     let issuer = Box::new(|_| FromIssuer::Unavailable);
     let opened = clock::now();
     let session = Session::new(settings(&app.config, id, playback), opened);
-    let recorder = app.recorder.clone();
+    let (recorder, ledger) = (app.recorder.clone(), app.counters.ledger());
     tracing::info!("Session opened");
-    let driving = driver::run(session, lines, issuer, recorder, Arc::new(|_| {}), signals);
+    let driving = driver::run(session, lines, issuer, recorder, ledger, signals);
     let (reason, ()) = tokio::join!(driving, leg(to_session, from_session));
     let open_for = clock::now() - opened;
     tracing::info!(?reason, ?open_for, "Session closed");

@@ -79,32 +79,32 @@ pub fn decode_voice(text: &str) -> Option<FromVoice> {
 
 /// Cuts a long piece of sound into several events, each small enough for clients that refuse
 /// messages over 1 MiB. All other events stay as they are.
-pub fn split_voice(event: FromVoice) -> impl Iterator<Item = FromVoice> {
-    let (whole, pieces) = match event {
-        FromVoice::Audio {
-            response,
-            item,
-            content_index,
-            payload,
-            json,
-        } if payload.len() > MAX_SOUND => {
-            let rest = payload.clone();
-            let pieces = (0..payload.len()).step_by(MAX_SOUND).map(move |from| {
-                let piece = rest.slice(from..rest.len().min(from + MAX_SOUND));
-                FromVoice::Audio {
-                    response: response.clone(),
-                    item: item.clone(),
-                    content_index,
-                    json: with_sound(&json, &piece, from == 0),
-                    payload: piece,
-                }
-            });
-            (None, Some(pieces))
-        }
-        event => (Some(event), None),
+pub fn split_voice(event: FromVoice) -> Vec<FromVoice> {
+    let FromVoice::Audio {
+        response,
+        item,
+        content_index,
+        payload,
+        json,
+    } = &event
+    else {
+        return vec![event];
     };
+    if payload.len() <= MAX_SOUND {
+        return vec![event];
+    }
+    let pieces = (0..payload.len()).step_by(MAX_SOUND).map(|from| {
+        let piece = payload.slice(from..payload.len().min(from + MAX_SOUND));
+        FromVoice::Audio {
+            response: response.clone(),
+            item: item.clone(),
+            content_index: *content_index,
+            json: with_sound(json, &piece, from == 0),
+            payload: piece,
+        }
+    });
 
-    whole.into_iter().chain(pieces.into_iter().flatten())
+    pieces.collect()
 }
 
 /// The same event, with this sound in it. Two events do not share an id.
@@ -376,7 +376,7 @@ mod tests {
 
         assert_eq!((heard, ids.len()), (sound, 3));
         let short = FromVoice::Event("short".into());
-        assert_eq!(split_voice(short.clone()).collect::<Vec<_>>(), [short]);
+        assert_eq!(split_voice(short.clone()), [short]);
     }
 
     #[test]
