@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -30,6 +31,8 @@ Examples:
   voxline sim --listen 127.0.0.1:9090      the embedded provider alone, as a server
   voxline api-key                          make a key for a tenant
   voxline signing-key /etc/voxline/keys    make a key that signs tokens
+  voxline --tls-listen 127.0.0.1:8443      TLS too, with a certificate made for this run
+  voxline certificate tls                  make a lasting one, for clients to trust
 
 Environment:
   OPENAI_API_KEY           the key shown to OpenAI
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Some(("sim", matches)) => sim(matches).map(|()| String::new()),
         Some(("api-key", _)) => Ok(api_key()),
         Some(("signing-key", matches)) => signing_key(matches),
+        Some(("certificate", matches)) => certificate(matches),
         Some((_, matches)) => serve(matches).map(|()| String::new()),
         None => serve(&matches).map(|()| String::new()),
     };
@@ -101,6 +105,15 @@ impl From<FileError> for Failure {
     }
 }
 
+impl From<server::CertificateError> for Failure {
+    fn from(error: server::CertificateError) -> Self {
+        Self {
+            message: error.to_string(),
+            code: 1,
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self {
@@ -126,6 +139,16 @@ fn command() -> Command {
         .default_value("127.0.0.1:9090")
         .value_parser(clap::value_parser!(SocketAddr))
         .help("Where to serve the Realtime API; port 0 takes any free port.");
+    let directory = Arg::new("directory")
+        .required(true)
+        .value_name("DIR")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("Where to write certificate.pem and key.pem; nothing there is replaced.");
+    let name = Arg::new("name")
+        .long("name")
+        .value_name("NAME")
+        .action(ArgAction::Append)
+        .help("A further name or address of this machine, beside localhost, 127.0.0.1 and ::1.");
     Command::new("voxline")
         .version(VERSION)
         .about("A realtime voice relay that keeps the conversation going")
@@ -159,6 +182,12 @@ fn command() -> Command {
                         .required(true)
                         .help("The directory that `tokens.keys` names; made if there is none."),
                 ),
+        )
+        .subcommand(
+            Command::new("certificate")
+                .about("Make a TLS certificate for development, and its key")
+                .arg(directory)
+                .arg(name),
         )
         .subcommand(
             Command::new("config")
@@ -255,6 +284,22 @@ fn signing_key(matches: &ArgMatches) -> Result<String, Failure> {
     Ok(format!("{}\n  key id  {kid}\n", path.display()))
 }
 
+fn certificate(matches: &ArgMatches) -> Result<String, Failure> {
+    let directory: &PathBuf = matches.get_one("directory").expect("it is required");
+    let names: Vec<String> = matches
+        .get_many("name")
+        .map_or_else(Vec::new, |names| names.cloned().collect());
+    let files = server::write_certificate(directory, &names)?;
+    let (certificate, key) = (files.certificate.display(), files.key.display());
+    Ok(format!(
+        "{certificate}\n{key}\n\n\
+         Serve with them:   voxline --tls-listen 127.0.0.1:8443 --tls-certificate {certificate} \
+         --tls-key {key}\n\
+         Trust in Node.js:  NODE_EXTRA_CA_CERTS={certificate}\n\
+         Trust in Python:   SSL_CERT_FILE={certificate}\n"
+    ))
+}
+
 /// Tells where the relay is and how to use it. The first address is that of the page.
 fn welcome(server: &Server) -> String {
     let address = server.local_addr();
@@ -264,6 +309,12 @@ fn welcome(server: &Server) -> String {
            page      http://{address}/\n  \
            API       http://{address}/v1/realtime (WebSocket), /v1/realtime/calls (WebRTC)\n"
     );
+    if let Some(address) = server.tls_addr() {
+        text += &format!("  TLS       https://{address}/, wss://{address}/v1/realtime\n");
+    }
+    if let Some(fingerprint) = server.tls_fingerprint() {
+        text += &format!("  signed    by itself, for this run; SHA-256 {fingerprint}\n");
+    }
     for address in server.media_addrs() {
         text += &format!("  media     udp {address}\n");
     }

@@ -122,6 +122,38 @@ fn a_relay_that_others_can_reach_needs_keys() {
 }
 
 #[test]
+fn tls_that_others_can_reach_needs_keys_and_a_certificate() {
+    let file = |name| (name, "some.pem");
+    let (certificate, key) = (file("VOXLINE_TLS_CERTIFICATE"), file("VOXLINE_TLS_KEY"));
+    let secret = ("VOXLINE_API_KEY", "relay-key");
+    let open = ("VOXLINE_TLS_LISTEN", "0.0.0.0:8443");
+    let error = with(&[open, secret]).unwrap_err();
+    assert!(matches!(error, ConfigError::Uncertified { .. }), "{error}");
+    assert!(error.to_string().contains("tls.certificate"), "{error}");
+    let error = with(&[open, certificate, key]).unwrap_err();
+    assert!(matches!(error, ConfigError::Open { .. }), "{error}");
+    assert!(error.to_string().starts_with("`tls.listen`"), "{error}");
+    with(&[open, certificate, key, secret]).unwrap();
+    with(&[("VOXLINE_TLS_LISTEN", "[::1]:8443")]).unwrap();
+}
+
+#[test]
+fn half_a_certificate_is_refused() {
+    let listen = ("VOXLINE_TLS_LISTEN", "127.0.0.1:8443");
+    let certificate = ("VOXLINE_TLS_CERTIFICATE", "some.pem");
+    let key = ("VOXLINE_TLS_KEY", "some.pem");
+    for (half, missing) in [
+        ([listen, certificate], "`tls.key`"),
+        ([listen, key], "`tls.certificate`"),
+        ([certificate, key], "`tls.listen`"),
+    ] {
+        let error = with(&half).unwrap_err();
+        assert!(matches!(error, ConfigError::Incomplete { .. }), "{error}");
+        assert!(error.to_string().contains(missing), "{error}");
+    }
+}
+
+#[test]
 fn the_provider_follows_from_what_is_known_about_it() {
     let provider = |variables: &[(&str, &str)]| with(variables).map(|config| config.provider);
     let key = ("OPENAI_API_KEY", "sk-secret-secret");

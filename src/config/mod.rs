@@ -33,6 +33,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub udp: SocketAddr,
     pub public_addr: Option<IpAddr>,
+    pub tls: Option<Tls>,
     pub keys: Keys,
     pub auth: auth::Settings,
     pub origins: Origins,
@@ -43,6 +44,23 @@ pub struct Config {
     pub tuning: Tuning,
     pub sim: sim::Settings,
     pub log: Log,
+}
+
+/// Where TLS is spoken, and what is shown there.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub listen: SocketAddr,
+    /// Without them a certificate is made at the start.
+    pub files: Option<CertificateFiles>,
+    /// How often the files are read again.
+    pub reload: Duration,
+}
+
+/// Where a certificate and its key are, as PEM.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Who answers.
@@ -120,11 +138,25 @@ pub enum ConfigError {
         message: String,
     },
     #[error(
-        "`listen` is {listen}, which others can reach, and there is no key for clients: set \
+        "`{key}` is {listen}, which others can reach, and there is no key for clients: set \
          VOXLINE_API_KEY (several keys: separate them by commas) or VOXLINE_TENANTS, or listen on \
          127.0.0.1"
     )]
-    Open { listen: SocketAddr },
+    Open {
+        key: &'static str,
+        listen: SocketAddr,
+    },
+    #[error(
+        "`tls.listen` is {listen}, which others can reach, and there is no certificate: set \
+         `tls.certificate` and `tls.key` (`voxline certificate` makes a pair for development), or \
+         listen on 127.0.0.1"
+    )]
+    Uncertified { listen: SocketAddr },
+    #[error("`{given}` is set, and `{missing}` is not: they are only of use together")]
+    Incomplete {
+        given: &'static str,
+        missing: &'static str,
+    },
     #[error(
         "`provider` is openai, and there is no key for it: set OPENAI_API_KEY, or \
          VOXLINE_OPENAI_BASE_URL to a server that needs none"
@@ -141,7 +173,9 @@ impl Config {
     fn read(entries: &Entries) -> Result<Self, ConfigError> {
         let entries = Reader(entries);
         let listen = entries.value("listen")?;
-        let keys = keys(&entries, listen)?;
+        let tls = tls(&entries)?;
+        let exposed = exposed(listen, tls.as_ref());
+        let keys = keys(&entries, exposed)?;
         let sessions = entries.bounded("limits.sessions")?;
         Ok(Self {
             listen,
@@ -149,7 +183,8 @@ impl Config {
             public_addr: entries.optional("public_addr")?,
             auth: auth(&entries, &keys)?,
             keys,
-            origins: origins(&entries, listen)?,
+            origins: origins(&entries, exposed)?,
+            tls,
             provider: provider(&entries)?,
             model: entries.value("openai.model")?,
             connect_timeout: entries.bounded("openai.connect_timeout")?,
@@ -192,15 +227,55 @@ impl Config {
     }
 }
 
-fn keys(entries: &Reader<'_>, listen: SocketAddr) -> Result<Keys, ConfigError> {
+/// Finds an address that others than this machine can reach, with the setting that names it.
+fn exposed(listen: SocketAddr, tls: Option<&Tls>) -> Option<(&'static str, SocketAddr)> {
+    [
+        ("listen", Some(listen)),
+        ("tls.listen", tls.map(|tls| tls.listen)),
+    ]
+    .into_iter()
+    .filter_map(|(key, address)| Some((key, address?)))
+    .find(|(_, address)| !is_loopback(*address))
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn keys(
+    entries: &Reader<'_>,
+    exposed: Option<(&'static str, SocketAddr)>,
+) -> Result<Keys, ConfigError> {
     let keys: Vec<Secret> = entries.list("api_key")?;
     let tenants: Option<PathBuf> = entries.optional("tenants")?;
-    if !keys.is_empty() || tenants.is_some() {
-        Ok(Keys::Configured(keys))
-    } else if listen.ip().to_canonical().is_loopback() {
-        Ok(Keys::develop())
-    } else {
-        Err(ConfigError::Open { listen })
+    match exposed {
+        _ if !keys.is_empty() || tenants.is_some() => Ok(Keys::Configured(keys)),
+        Some((key, listen)) => Err(ConfigError::Open { key, listen }),
+        None => Ok(Keys::develop()),
+    }
+}
+
+fn tls(entries: &Reader<'_>) -> Result<Option<Tls>, ConfigError> {
+    let listen: Option<SocketAddr> = entries.optional("tls.listen")?;
+    let certificate: Option<PathBuf> = entries.optional("tls.certificate")?;
+    let key: Option<PathBuf> = entries.optional("tls.key")?;
+    let reload = entries.bounded("tls.reload")?;
+    let incomplete = |given, missing| Err(ConfigError::Incomplete { given, missing });
+    let files = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(CertificateFiles { certificate, key }),
+        (Some(_), None) => return incomplete("tls.certificate", "tls.key"),
+        (None, Some(_)) => return incomplete("tls.key", "tls.certificate"),
+        (None, None) => None,
+    };
+    match (listen, &files) {
+        (None, Some(_)) => incomplete("tls.certificate", "tls.listen"),
+        (None, None) => Ok(None),
+        (Some(listen), None) if !is_loopback(listen) => Err(ConfigError::Uncertified { listen }),
+        (Some(listen), _) => Ok(Some(Tls {
+            listen,
+            files,
+            reload,
+        })),
     }
 }
 
@@ -220,14 +295,15 @@ fn auth(entries: &Reader<'_>, keys: &Keys) -> Result<auth::Settings, ConfigError
     })
 }
 
-fn origins(entries: &Reader<'_>, listen: SocketAddr) -> Result<Origins, ConfigError> {
+fn origins(
+    entries: &Reader<'_>,
+    exposed: Option<(&'static str, SocketAddr)>,
+) -> Result<Origins, ConfigError> {
     let origins: Vec<WebOrigin> = entries.list("origins")?;
-    if !origins.is_empty() {
-        Ok(Origins::Listed(origins))
-    } else if listen.ip().to_canonical().is_loopback() {
+    if origins.is_empty() && exposed.is_none() {
         Ok(Origins::Loopback)
     } else {
-        Ok(Origins::Listed(vec![]))
+        Ok(Origins::Listed(origins))
     }
 }
 

@@ -227,6 +227,42 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
     },
     Setting {
+        key: "tls.listen",
+        value: "ADDRESS",
+        default: Fallback::Unset("nowhere"),
+        range: None,
+        about: "Where the same is served over TLS (1.2 and 1.3), beside `listen`: `https` and \
+                `wss`. OpenAI's client for Node.js connects to nothing else.",
+        secret: false,
+    },
+    Setting {
+        key: "tls.certificate",
+        value: "FILE",
+        default: Fallback::Unset("on a loopback address, one made at each start"),
+        range: None,
+        about: "The certificate that is shown there, followed by those between it and its root, \
+                as PEM. `voxline certificate` makes one for development.",
+        secret: false,
+    },
+    Setting {
+        key: "tls.key",
+        value: "FILE",
+        default: Fallback::Unset("that of the certificate made at the start"),
+        range: None,
+        about: "The certificate's private key, as PEM.",
+        secret: false,
+    },
+    Setting {
+        key: "tls.reload",
+        value: "DURATION",
+        default: Fallback::Value("30s"),
+        range: Some(("100ms", "24h")),
+        about: "How often the two files are read again. A new certificate is shown to whoever \
+                connects next; one that cannot be used is logged as an error, and the one before \
+                it stays.",
+        secret: false,
+    },
+    Setting {
         key: "limits.sessions",
         value: "COUNT",
         default: Fallback::Value("200"),

@@ -1,10 +1,11 @@
-//! TCP connections: accepted up to a limit, served, and closed.
+//! TCP connections, with TLS or without: accepted up to a limit, served, and closed.
 //!
 //! **Invariants**
 //! - An answer reaches its client also if the request was not read to its end.
-//! - Nobody holds a connection for nothing: a client must send a head in time, and take what it is
-//!   sent.
+//! - Nobody holds a connection for nothing: a client must shake hands and send a head in time, and
+//!   take what it is sent.
 
+use std::future::pending;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,12 +16,15 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use crate::server::tls::{Polite, Raw, Tls};
 
 /// How long to wait when the system has no more sockets to give.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -30,6 +34,28 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// How long a client may go on sending what nobody reads, once it was answered.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Where connections come from.
+pub(crate) struct Ports {
+    pub(crate) plain: TcpListener,
+    pub(crate) tls: Option<Tls>,
+}
+
+impl Ports {
+    /// Returns the next connection, and how to shake hands if it is one for TLS.
+    async fn accept(&self) -> io::Result<(TcpStream, Option<TlsAcceptor>)> {
+        let secured = async {
+            match &self.tls {
+                Some(tls) => tls.accept().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            plain = self.plain.accept() => plain.map(|(stream, _)| (stream, None)),
+            secured = secured => secured.map(|(stream, acceptor)| (stream, Some(acceptor))),
+        }
+    }
+}
 
 pub(crate) struct Connections {
     slots: Arc<Semaphore>,
@@ -47,24 +73,19 @@ impl Connections {
     }
 
     /// Serves until `closing`; then lets answers finish, shortly.
-    pub(crate) async fn serve(
-        &self,
-        listener: TcpListener,
-        router: Router,
-        closing: CancellationToken,
-    ) {
+    pub(crate) async fn serve(&self, ports: Ports, router: Router, closing: CancellationToken) {
         let mut tasks = JoinSet::new();
         loop {
             let slot = Arc::clone(&self.slots).acquire_owned();
-            let accepted = async { (slot.await, listener.accept().await) };
+            let accepted = async { (slot.await, ports.accept().await) };
             let (slot, accepted) = tokio::select! {
                 () = closing.cancelled() => break,
                 Some(_) = tasks.join_next() => continue,
                 accepted = accepted => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let served = self.serve_one(stream, router.clone(), closing.clone());
+                Ok((stream, acceptor)) => {
+                    let served = self.serve_one(stream, acceptor, router.clone(), closing.clone());
                     tasks.spawn(async move {
                         served.await;
                         drop(slot);
@@ -86,6 +107,7 @@ impl Connections {
     fn serve_one(
         &self,
         stream: TcpStream,
+        acceptor: Option<TlsAcceptor>,
         router: Router,
         closing: CancellationToken,
     ) -> impl Future<Output = ()> + use<> {
@@ -93,28 +115,61 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
         }
-        let stream = Impatient::new(stream, self.write_time);
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.head_time)
-            .serve_connection(
-                TokioIo::new(Lingering::new(stream)),
-                TowerToHyperService::new(router),
-            )
-            .with_upgrades();
+        let stream = Lingering::new(Impatient::new(stream, self.write_time));
+        let head_time = self.head_time;
         async move {
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = closing.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+            match acceptor {
+                None => serve_http(stream, head_time, router, closing).await,
+                Some(acceptor) => {
+                    if let Some(stream) = shake_hands(stream, acceptor, head_time).await {
+                        serve_http(stream, head_time, router, closing).await;
+                    }
                 }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "A connection ended early");
             }
         }
+    }
+}
+
+async fn shake_hands(
+    stream: Lingering,
+    acceptor: TlsAcceptor,
+    limit: Duration,
+) -> Option<Polite<Lingering>> {
+    match timeout(limit, acceptor.accept(stream).into_fallible()).await {
+        Ok(Ok(stream)) => Some(Polite(stream)),
+        Ok(Err((error, mut stream))) => {
+            tracing::debug!(%error, "TLS handshake refused");
+            let _ = stream.shutdown().await;
+            None
+        }
+        Err(_) => {
+            tracing::debug!(?limit, "TLS handshake took too long");
+            None
+        }
+    }
+}
+
+async fn serve_http<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    head_time: Duration,
+    router: Router,
+    closing: CancellationToken,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_time)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "A connection ended early");
     }
 }
 
@@ -206,6 +261,12 @@ impl Lingering {
             stream,
             deadline: None,
         }
+    }
+}
+
+impl Raw for Lingering {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.stream.try_write(bytes)
     }
 }
 

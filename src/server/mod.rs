@@ -7,15 +7,18 @@
 mod admission;
 mod auth;
 mod calls;
+mod certificate;
 mod connections;
 mod error;
 mod pages;
 mod realtime;
 mod session;
 mod sessions;
+mod tls;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -34,15 +37,19 @@ use tracing::Instrument;
 use crate::auth::{Authority, FileError};
 use crate::client::webrtc::{self, Endpoint};
 use crate::clock;
-use crate::config::{Config, Log, LogFormat, Provider, Secret};
+use crate::config::{CertificateFiles, Config, Log, LogFormat, Provider, Secret};
 use crate::core::latency::Recorder;
 use crate::gateway::Gateway;
 use crate::provider::{Patience, Upstream};
 use crate::server::admission::Admission;
-use crate::server::connections::Connections;
+use crate::server::certificate::SelfSigned;
+use crate::server::connections::{Connections, Ports};
 use crate::server::sessions::Sessions;
+use crate::server::tls::Tls;
 use crate::sim::{self, Sim};
 use crate::telemetry::{self, Counters, Latencies};
+
+pub use crate::server::certificate::CertificateError;
 
 /// WebSockets that are being told at one time why they are turned away. Beyond these the answer
 /// is a plain HTTP error, which costs nothing to hold.
@@ -52,7 +59,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A relay that holds its ports.
 pub struct Server {
-    listener: TcpListener,
+    ports: Ports,
     local_addr: SocketAddr,
     sim: Option<Sim>,
     app: Arc<App>,
@@ -93,6 +100,8 @@ pub enum StartError {
     },
     #[error(transparent)]
     Credentials(#[from] FileError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 impl Server {
@@ -102,6 +111,10 @@ impl Server {
         let refuse = |source| unbound(address, "TCP", "--listen", source);
         let listener = TcpListener::bind(address).await.map_err(refuse)?;
         let local_addr = listener.local_addr().map_err(refuse)?;
+        let tls = match &config.tls {
+            Some(settings) => Some(Tls::bind(settings).await?),
+            None => None,
+        };
         let media = webrtc::Settings {
             listen: config.udp,
             announced: config.public_addr,
@@ -132,7 +145,10 @@ impl Server {
             config,
         };
         Ok(Self {
-            listener,
+            ports: Ports {
+                plain: listener,
+                tls,
+            },
             local_addr,
             sim,
             app: Arc::new(app),
@@ -142,6 +158,16 @@ impl Server {
     /// Where HTTP and WebSockets are served.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where the same is served over TLS, if it is.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.ports.tls.as_ref().map(Tls::local_addr)
+    }
+
+    /// The SHA-256 of a certificate that was made for this run.
+    pub fn tls_fingerprint(&self) -> Option<&str> {
+        self.ports.tls.as_ref()?.fingerprint()
     }
 
     /// Where WebRTC's packets are to be sent, the preferred address first.
@@ -156,7 +182,7 @@ impl Server {
     /// Serves until `stop`, then brings all conversations to their end within the drain limit.
     pub async fn run(self, stop: CancellationToken) {
         let Self {
-            listener, sim, app, ..
+            ports, sim, app, ..
         } = self;
         let limits = &app.config.limits;
         let connections =
@@ -171,7 +197,7 @@ impl Server {
             closing.cancel();
         };
         tokio::join!(
-            connections.serve(listener, router, closing.clone()),
+            connections.serve(ports, router, closing.clone()),
             embedded(sim, closing.clone()),
             end,
         );
@@ -183,6 +209,15 @@ impl Server {
 pub fn bind_sim(address: SocketAddr, config: &Config) -> Result<Sim, StartError> {
     Sim::bind(address, config.sim.clone())
         .map_err(|source| unbound(address, "TCP", "--listen", source))
+}
+
+/// Writes a certificate for development, and its key, into a directory. It is good for this
+/// machine's own names and these others.
+pub fn write_certificate(
+    directory: &Path,
+    names: &[String],
+) -> Result<CertificateFiles, CertificateError> {
+    SelfSigned::new(names, clock::wall())?.write(directory)
 }
 
 /// Decides who answers, and brings the embedded provider to a port of its own if it is the one.
@@ -223,7 +258,7 @@ async fn embedded(sim: Option<Sim>, closing: CancellationToken) {
     }
 }
 
-fn unbound(
+pub(crate) fn unbound(
     address: SocketAddr,
     protocol: &'static str,
     flag: &'static str,

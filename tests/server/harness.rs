@@ -26,6 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// A relay that runs until it is dropped.
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -45,12 +46,13 @@ impl Relay {
             ..Sources::default()
         });
         let server = Server::bind(config.unwrap()).await.unwrap();
-        let address = server.local_addr();
+        let (address, tls) = (server.local_addr(), server.tls_addr());
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(server.run(stop.clone()));
         Self {
             address,
+            tls,
             stop,
             tasks,
         }

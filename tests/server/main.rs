@@ -11,4 +11,5 @@ mod harness;
 mod http;
 mod process;
 mod shutdown;
+mod tls;
 mod websocket;

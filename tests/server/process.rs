@@ -1,6 +1,7 @@
 //! The program itself: how it starts, what it prints, how it ends.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use futures_util::{SinkExt, StreamExt};
@@ -135,6 +136,45 @@ async fn what_is_in_effect_can_be_shown() {
 }
 
 #[tokio::test]
+async fn a_certificate_made_at_the_start_is_named_by_its_digest() {
+    let flags = ["--provider=embedded", "--tls-listen=127.0.0.1:0"];
+    let mut relay = Process::start(&flags, &[]).await;
+    let line = relay.value_of("TLS").await;
+    assert!(line.starts_with("https://127.0.0.1:"), "{line}");
+    let line = relay.line_of("signed").await;
+    let digest = line.split_whitespace().last().unwrap();
+    assert_eq!(digest.split(':').count(), 32, "{line}");
+    assert_eq!(relay.end().await.0, 0);
+}
+
+#[tokio::test]
+async fn a_development_certificate_is_written_once_with_its_key_for_its_owner_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let into = directory.path().join("tls");
+    let made = async || {
+        let flags = [
+            "certificate",
+            into.to_str().unwrap(),
+            "--name=relay.example",
+        ];
+        command(&flags, &[]).output().await.unwrap()
+    };
+    let output = made().await;
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("NODE_EXTRA_CA_CERTS="), "{said}");
+    let key = into.join("key.pem");
+    let before = std::fs::read(&key).unwrap();
+    let mode = std::fs::metadata(&key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let output = made().await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("certificate.pem cannot be written"), "{said}");
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+}
+
+#[tokio::test]
 async fn the_embedded_provider_runs_alone() {
     let mut sim = command(&["sim", "--listen=127.0.0.1:0"], &[])
         .spawn()
@@ -230,13 +270,20 @@ impl Process {
 
     /// Returns what the program prints beside this word.
     async fn value_of(&mut self, word: &str) -> String {
+        let line = self.line_of(word).await;
+        line.split_whitespace().next().unwrap().to_owned()
+    }
+
+    /// Returns all that it prints there.
+    async fn line_of(&mut self, word: &str) -> String {
         loop {
             let mut line = String::new();
             let read = timeout(PATIENCE, self.stdout.read_line(&mut line)).await;
             assert!(read.unwrap().unwrap() > 0, "it did not say {word:?}");
-            let mut words = line.split_whitespace();
-            if words.next() == Some(word) {
-                return words.next().unwrap().to_owned();
+            if let Some((first, rest)) = line.trim().split_once(' ')
+                && first == word
+            {
+                return rest.trim().to_owned();
             }
         }
     }
