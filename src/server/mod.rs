@@ -51,6 +51,8 @@ use crate::telemetry::{self, Counters, Latencies};
 
 pub use crate::server::certificate::CertificateError;
 
+pub use crate::server::certificate::CertificateError;
+
 /// WebSockets that are being told at one time why they are turned away. Beyond these the answer
 /// is a plain HTTP error, which costs nothing to hold.
 const REFUSALS: usize = 64;
