@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run web test tools lint audit rust web-test browser openai-python bench clean
+.PHONY: help run web test tools lint audit rust web-test browser openai-python openai-node bench clean
 
 CARGO ?= cargo
 NPM := npm --no-fund --no-audit --no-update-notifier
@@ -25,7 +25,7 @@ run: web ## Build all, web page too, and serve it on http://127.0.0.1:8080
 
 web: web-demo/dist/index.html ## Build the web page
 
-test: tools lint audit rust web-test browser openai-python ## Install what the tests need, then run all of them
+test: tools lint audit rust web-test browser openai-python openai-node ## Install what the tests need, then run all of them
 	@$(STAGE) --total
 
 tools:
@@ -58,12 +58,17 @@ openai-python: ## Talk to the relay with OpenAI's own Python client
 	@$(STAGE) "Relay" $(RELAY)
 	@$(STAGE) "openai-python" $(VENV)/bin/python tests/openai_python/talk.py target/debug/voxline
 
+openai-node: ## Talk to the relay, over TLS, with OpenAI's own Node.js client
+	@$(STAGE) "Node.js packages" $(MAKE) --no-print-directory tests/openai_node/node_modules/.package-lock.json
+	@$(STAGE) "Relay" $(RELAY)
+	@$(STAGE) "openai-node" $(NPM) --prefix tests/openai_node test
+
 bench: ## Measure the latency that the relay adds
 	$(CARGO) bench --locked
 
 clean: ## Remove everything that was built
 	$(CARGO) clean
-	rm -rf web-demo/dist web-demo/node_modules tests/browser/node_modules
+	rm -rf web-demo/dist web-demo/node_modules tests/browser/node_modules tests/openai_node/node_modules
 
 web-demo/dist/index.html: web-demo/node_modules/.package-lock.json $(WEB_SOURCES)
 	$(NPM) --prefix web-demo run build
