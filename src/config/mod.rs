@@ -20,7 +20,7 @@ pub use crate::config::reference::{reference, show};
 pub use crate::config::secret::{Keys, Secret};
 pub use crate::config::settings::{Fallback, SETTINGS, Setting};
 pub use crate::config::value::{BaseUrl, LogFilter, LogFormat, Name, Size};
-pub use crate::config::web_origin::{Origins, WebOrigin};
+pub use crate::config::web_origin::{Origins, SiteOrigin, WebOrigin};
 
 use crate::auth::{self, KeyDigest};
 use crate::config::layers::{Entries, Entry};

@@ -79,14 +79,9 @@ impl SiteOrigin {
         Self::new(is_secure, authority)
     }
 
-    /// Reads a `Host` header, as a page that was asked for by this scheme would have it.
-    pub fn of_host(is_secure: bool, host: &str) -> Option<Self> {
-        Self::new(is_secure, host)
-    }
-
-    /// Tells whether host and port are the same when both are asked for by this one's scheme.
+    /// Tells whether a `Host` header names it, by its own scheme.
     pub fn is_of(&self, host: &str) -> bool {
-        Self::of_host(self.is_secure, host).as_ref() == Some(self)
+        Self::new(self.is_secure, host).as_ref() == Some(self)
     }
 
     pub fn is_loopback(&self) -> bool {

@@ -9,9 +9,12 @@ mod auth;
 mod calls;
 mod certificate;
 mod connections;
+mod discovery;
 mod error;
+mod origin;
 mod pages;
 mod realtime;
+mod routes;
 mod session;
 mod sessions;
 mod tls;
@@ -21,18 +24,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::{AllowHeaders, Any, CorsLayer};
-use tracing::Instrument;
 
 use crate::auth::{Authority, FileError};
 use crate::client::webrtc::{self, Endpoint};
@@ -51,13 +45,9 @@ use crate::telemetry::{self, Counters, Latencies};
 
 pub use crate::server::certificate::CertificateError;
 
-pub use crate::server::certificate::CertificateError;
-
 /// WebSockets that are being told at one time why they are turned away. Beyond these the answer
 /// is a plain HTTP error, which costs nothing to hold.
 const REFUSALS: usize = 64;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A relay that holds its ports.
 pub struct Server {
@@ -189,7 +179,7 @@ impl Server {
         let limits = &app.config.limits;
         let connections =
             Connections::new(limits.connections, limits.request_time, limits.write_time);
-        let router = router(Arc::clone(&app));
+        let router = routes::router(Arc::clone(&app));
         let closing = CancellationToken::new();
         let end = async {
             stop.cancelled().await;
@@ -285,67 +275,4 @@ pub(crate) fn unbound(
 /// Starts the log on standard error.
 pub fn start_log(log: &Log) {
     telemetry::start_log(log.filter.as_str(), log.format == LogFormat::Json);
-}
-
-fn router(app: Arc<App>) -> Router {
-    let cors = CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers([header::LOCATION, header::RETRY_AFTER, REQUEST_ID]);
-    let wrong_method = async |method: Method, uri: Uri| error::method_not_allowed(&method, &uri);
-    let api = Router::new()
-        .route("/v1/realtime", get(realtime::connect))
-        .route("/v1/realtime/calls", post(calls::create))
-        .route("/v1/realtime/calls/{id}", delete(calls::hang_up))
-        .route("/v1/realtime/calls/{id}/hangup", post(calls::hang_up))
-        .method_not_allowed_fallback(wrong_method)
-        .layer(cors)
-        .layer(DefaultBodyLimit::max(app.config.limits.body.0));
-    Router::new()
-        .route("/healthz", get(healthy))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .method_not_allowed_fallback(wrong_method)
-        .merge(api)
-        .fallback(pages::page)
-        .layer(middleware::from_fn(identify))
-        .with_state(app)
-}
-
-async fn healthy() -> &'static str {
-    "ok\n"
-}
-
-async fn ready(State(app): State<Arc<App>>) -> Response {
-    if app.sessions.is_stopping() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response()
-    } else {
-        "ready\n".into_response()
-    }
-}
-
-async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
-    let page = format!(
-        "{}{}# TYPE voxline_sessions gauge\nvoxline_sessions {}\n",
-        app.latencies.prometheus(),
-        app.counters.prometheus(),
-        app.sessions.count(),
-    );
-    ([content_type], page)
-}
-
-/// Gives every request a name, on its log lines and on its answer.
-async fn identify(request: Request, next: Next) -> Response {
-    let id = format!("req_{}", uuid::Uuid::new_v4().simple());
-    let span = tracing::info_span!("request", %id);
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).instrument(span.clone()).await;
-    let status = response.status().as_u16();
-    tracing::debug!(parent: &span, %method, path, status, "Answered");
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    response
 }

@@ -9,6 +9,7 @@
 mod calls;
 mod harness;
 mod http;
+mod origin;
 mod process;
 mod shutdown;
 mod tls;

@@ -1,0 +1,146 @@
+//! What the relay serves: one table, from which the router is made and against which the
+//! document at `/openapi.json` is checked.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use tracing::Instrument;
+
+use crate::server::{App, calls, discovery, error, origin, pages, realtime};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// On every answer that does not say otherwise itself. What the relay answers is about now, and
+/// often for one client alone.
+const SECURITY: [(HeaderName, &str); 3] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+
+/// One thing that can be asked for.
+struct Route {
+    method: Method,
+    path: &'static str,
+    /// Pages of other origins, where they are allowed, may use it.
+    shared: bool,
+    serve: Serve,
+}
+
+type Serve = fn(MethodFilter) -> MethodRouter<Arc<App>>;
+
+const fn api(method: Method, path: &'static str, serve: Serve) -> Route {
+    Route {
+        method,
+        path,
+        shared: true,
+        serve,
+    }
+}
+
+const fn own(method: Method, path: &'static str, serve: Serve) -> Route {
+    Route {
+        method,
+        path,
+        shared: false,
+        serve,
+    }
+}
+
+const DELETE: Method = Method::DELETE;
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+
+const ROUTES: &[Route] = &[
+    api(GET, "/v1/realtime", |verb| on(verb, realtime::connect)),
+    api(POST, "/v1/realtime/calls", |verb| on(verb, calls::create)),
+    api(DELETE, "/v1/realtime/calls/{call_id}", |verb| {
+        on(verb, calls::hang_up)
+    }),
+    api(POST, "/v1/realtime/calls/{call_id}/hangup", |verb| {
+        on(verb, calls::hang_up)
+    }),
+    api(GET, "/.well-known/jwks.json", |verb| {
+        on(verb, discovery::jwks)
+    }),
+    api(GET, "/openapi.json", |verb| on(verb, discovery::openapi)),
+    own(GET, "/healthz", |verb| on(verb, healthy)),
+    own(GET, "/readyz", |verb| on(verb, ready)),
+    own(GET, "/metrics", |verb| on(verb, metrics)),
+];
+
+/// Serves all of the table, and pages for the rest.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let wrong_method = async |method: Method, uri: Uri| error::method_not_allowed(&method, &uri);
+    let all = |shared| {
+        let routes = ROUTES.iter().filter(|route| route.shared == shared);
+        let add = |router: Router<_>, route: &Route| {
+            let verb = MethodFilter::try_from(route.method.clone());
+            let verb = verb.expect("the table has methods of RFC 9110 and RFC 5789 only");
+            router.route(route.path, (route.serve)(verb))
+        };
+        routes
+            .fold(Router::new(), add)
+            .method_not_allowed_fallback(wrong_method)
+    };
+    Router::new()
+        .merge(all(true).layer(middleware::from_fn(origin::share)))
+        .merge(all(false))
+        .fallback(pages::page)
+        .layer(DefaultBodyLimit::max(app.config.limits.body.0))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            origin::guard,
+        ))
+        .layer(middleware::from_fn(identify))
+        .with_state(app)
+}
+
+async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    if app.sessions.is_stopping() {
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response()
+    } else {
+        "ready\n".into_response()
+    }
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
+    let page = format!(
+        "{}{}# TYPE voxline_sessions gauge\nvoxline_sessions {}\n",
+        app.latencies.prometheus(),
+        app.counters.prometheus(),
+        app.sessions.count(),
+    );
+    ([content_type], page)
+}
+
+/// Gives every request a name, on its log lines and on its answer.
+async fn identify(request: Request, next: Next) -> Response {
+    let id = format!("req_{}", uuid::Uuid::new_v4().simple());
+    let span = tracing::info_span!("request", %id);
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let status = response.status().as_u16();
+    tracing::debug!(parent: &span, %method, path, status, "Answered");
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}
