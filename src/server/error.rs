@@ -51,8 +51,8 @@ impl IntoResponse for ApiError {
         let content_type = (header::CONTENT_TYPE, "application/json");
         let mut response = (self.status, [content_type], error_body(&self.fault)).into_response();
         let headers = response.headers_mut();
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        if let Some(challenge) = challenge(self.status, &self.fault) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(wait) = self.retry_after {
             headers.insert(
@@ -62,6 +62,20 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// Says what to show in place of what was shown, as RFC 6750 (3) has it.
+fn challenge(status: StatusCode, fault: &Fault) -> Option<HeaderValue> {
+    let error = match status {
+        StatusCode::UNAUTHORIZED => "invalid_token",
+        StatusCode::FORBIDDEN if fault.code == "insufficient_permissions" => "insufficient_scope",
+        _ => return None,
+    };
+    let challenge = format!(
+        "Bearer error=\"{error}\", error_description=\"{}\"",
+        fault.code
+    );
+    HeaderValue::from_str(&challenge).ok()
 }
 
 /// Answers a request for something that is not there.

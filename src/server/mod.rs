@@ -6,6 +6,7 @@
 
 mod admission;
 mod auth;
+mod body;
 mod calls;
 mod certificate;
 mod connections;
@@ -15,6 +16,7 @@ mod origin;
 mod pages;
 mod realtime;
 mod routes;
+mod secrets;
 mod session;
 mod sessions;
 mod tls;

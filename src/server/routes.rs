@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use tracing::Instrument;
 
-use crate::server::{App, calls, discovery, error, origin, pages, realtime};
+use crate::server::{App, calls, discovery, error, origin, pages, realtime, secrets};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -70,6 +70,9 @@ const ROUTES: &[Route] = &[
         on(verb, discovery::jwks)
     }),
     api(GET, "/openapi.json", |verb| on(verb, discovery::openapi)),
+    api(POST, "/v1/realtime/client_secrets", |verb| {
+        on(verb, secrets::create)
+    }),
     own(GET, "/healthz", |verb| on(verb, healthy)),
     own(GET, "/readyz", |verb| on(verb, ready)),
     own(GET, "/metrics", |verb| on(verb, metrics)),

@@ -11,6 +11,7 @@ mod harness;
 mod http;
 mod origin;
 mod process;
+mod secrets;
 mod shutdown;
 mod tls;
 mod websocket;

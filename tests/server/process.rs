@@ -132,7 +132,7 @@ async fn what_is_in_effect_can_be_shown() {
     assert!(output.status.success());
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(shown.contains("listen = \"127.0.0.1:5\""), "{shown}");
-    assert!(!shown.contains("secret"), "{shown}");
+    assert!(!shown.contains("provider-secret"), "{shown}");
 }
 
 #[tokio::test]
