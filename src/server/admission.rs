@@ -232,3 +232,84 @@ fn over(limit: &str, wait: Duration) -> ApiError {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    #[tokio::test]
+    async fn what_is_dropped_is_given_back() {
+        let admission = admission(&[("limits.sessions", "2"), ("limits.handshakes", "1")]);
+        let slots = [anna("a"), anna("a")].map(|owner| admission.session(owner).unwrap());
+        assert!(admission.session(anna("a")).is_err());
+        drop(slots);
+        assert!(lock(&admission.taken).tenants.is_empty());
+        assert!(lock(&admission.taken).users.is_empty());
+        admission.all_returned().await;
+        admission.session(anna("a")).unwrap();
+        let handshake = admission.handshake().unwrap();
+        assert!(admission.handshake().is_err());
+        drop(handshake);
+        admission.handshake().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refusal_takes_nothing() {
+        let admission = admission(&[("limits.sessions", "2"), ("limits.user_sessions", "1")]);
+        let _first = admission.session(anna("a")).unwrap();
+        for _ in 0..5 {
+            assert!(admission.session(anna("a")).is_err());
+        }
+        admission.session(anna("b")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn users_of_different_tenants_are_different_people() {
+        let admission = admission(&[("limits.user_sessions", "1")]);
+        let _one = admission.session(anna("a")).unwrap();
+        let _other = admission.session(anna("b")).unwrap();
+        assert!(admission.session(anna("b")).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_tenant_s_own_limits_come_first() {
+        let admission = admission(&[("limits.tenant_sessions", "1")]);
+        let tenant = Arc::new(Tenant {
+            sessions: Some(2),
+            secrets_per_minute: Some(1),
+            ..Tenant::default()
+        });
+        let owner = || Owner::of(&Caller::Tenant(Arc::clone(&tenant)));
+        let _slots = [owner(), owner()].map(|owner| admission.session(owner).unwrap());
+        assert!(admission.session(owner()).is_err());
+        let now = crate::clock::now();
+        admission.secret(&tenant, now).unwrap();
+        assert!(admission.secret(&tenant, now).is_err());
+        admission
+            .secret(&tenant, now + Duration::from_secs(60))
+            .unwrap();
+    }
+
+    fn admission(settings: &[(&'static str, &str)]) -> Admission {
+        let flags = settings
+            .iter()
+            .map(|(key, text)| (*key, (*text).to_owned()));
+        let config = Config::load(&Sources {
+            flags: flags.collect(),
+            ..Sources::default()
+        });
+        Admission::new(&config.unwrap().limits)
+    }
+
+    fn anna(tenant: &str) -> Owner {
+        Owner {
+            tenant: Arc::new(Tenant {
+                id: tenant.to_owned(),
+                ..Tenant::default()
+            }),
+            user: Some("anna".to_owned()),
+            device: None,
+        }
+    }
+}

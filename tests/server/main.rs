@@ -9,6 +9,7 @@
 mod calls;
 mod harness;
 mod http;
+mod limits;
 mod origin;
 mod process;
 mod secrets;
