@@ -104,12 +104,14 @@ pub(super) fn pin_formats(session: &mut Value) {
 pub(super) fn voice_session(session: &Value) -> VoiceSession {
     let input = &session["audio"]["input"];
     let turns = &input["turn_detection"];
+    // A session that transcribes has no responses, and does not say so of its detector.
+    let answers = turns.is_object() && session["type"] != "transcription";
 
     VoiceSession {
         input: format(&input["format"]),
         output: format(&session["audio"]["output"]["format"]),
-        interrupts: turns.is_object() && turns["interrupt_response"] != Value::Bool(false),
-        responds: turns.is_object() && turns["create_response"] != Value::Bool(false),
+        interrupts: answers && turns["interrupt_response"] != Value::Bool(false),
+        responds: answers && turns["create_response"] != Value::Bool(false),
         silence: Duration::from_millis(turns["silence_duration_ms"].as_u64().unwrap_or_default()),
     }
 }
@@ -159,6 +161,21 @@ mod tests {
         let pinned = Pinned::new(session.clone(), Carrier::WebSocket).unwrap();
         let event: Value = serde_json::from_str(&session_update(&pinned)).unwrap();
         assert_eq!(event["session"], session);
+    }
+
+    #[test]
+    fn a_transcription_is_not_awaited_to_answer() {
+        let of = |kind: &str| {
+            let turns = json!({ "type": "server_vad", "silence_duration_ms": 200 });
+            voice_session(
+                &json!({ "type": kind, "audio": { "input": { "turn_detection": turns } } }),
+            )
+        };
+
+        assert!(of("realtime").responds && of("realtime").interrupts);
+        let transcription = of("transcription");
+        assert!(!transcription.responds && !transcription.interrupts);
+        assert_eq!(transcription.silence, Duration::from_millis(200));
     }
 
     #[test]
