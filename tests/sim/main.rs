@@ -7,6 +7,7 @@ mod errors;
 mod interruption;
 mod items;
 mod limits;
+mod links;
 mod responses;
 mod schema;
 mod secrets;

@@ -207,10 +207,7 @@ impl Client {
     /// Appends PCM in frames of 20 ms.
     pub(crate) async fn append(&mut self, pcm: &[i16]) {
         for frame in pcm.chunks(480) {
-            let bytes: Vec<u8> = frame.iter().flat_map(|s| s.to_le_bytes()).collect();
-            let audio = STANDARD.encode(bytes);
-            self.send(json!({"type": "input_audio_buffer.append", "audio": audio}))
-                .await;
+            self.send(append_event(frame)).await;
         }
     }
 
@@ -220,6 +217,13 @@ impl Client {
             .map(|event| event["type"].as_str().unwrap().to_owned())
             .collect()
     }
+}
+
+/// Returns the event that appends this PCM.
+pub(crate) fn append_event(pcm: &[i16]) -> Value {
+    let bytes: Vec<u8> = pcm.iter().flat_map(|s| s.to_le_bytes()).collect();
+    let audio = STANDARD.encode(bytes);
+    json!({"type": "input_audio_buffer.append", "audio": audio})
 }
 
 /// Five seconds of speech, with silence around it: the detector needs some before, and the turn

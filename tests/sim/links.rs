@@ -1,0 +1,95 @@
+//! The relay's own links to the embedded provider.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use voxline::core::audio::Format;
+use voxline::core::port::{FromVoice, ToVoice, VoiceSession};
+use voxline::gateway::{Gateway, Opening};
+use voxline::provider::realtime::Link;
+use voxline::provider::{OpenError, Patience, Upstream};
+use voxline::wire::realtime::Carrier;
+
+use crate::support::{Provider, append_event, fast, speech};
+
+#[tokio::test]
+async fn a_transcription_comes_configured_and_says_what_was_said() {
+    let provider = Provider::start(fast());
+    let input = json!({"turn_detection": {"type": "server_vad", "silence_duration_ms": 500}});
+    let session = json!({"audio": {"input": input}});
+    let opening = Opening::transcription(session, Carrier::WebSocket).unwrap();
+    let mut link = gateway(&provider).open(&opening).await.unwrap();
+
+    let (voice, created) = session_of(&mut link).await;
+    assert_eq!(created["type"], "session.created");
+    assert_eq!(created["session"]["type"], "transcription");
+    let detection = &created["session"]["audio"]["input"]["turn_detection"];
+    assert_eq!(detection["silence_duration_ms"], 500);
+    assert!(!voice.responds && !voice.interrupts, "{voice:?}");
+
+    for frame in speech().chunks(480) {
+        let event = append_event(frame).to_string();
+        link.outbox
+            .send(ToVoice::Event(event.into()))
+            .await
+            .unwrap();
+    }
+    let completed = "conversation.item.input_audio_transcription.completed";
+    let transcript = loop {
+        if let FromVoice::Event(json) = link.inbox.recv().await.unwrap() {
+            let event: Value = serde_json::from_str(json.as_str()).unwrap();
+            if event["type"] == completed {
+                break event["transcript"].as_str().unwrap().to_owned();
+            }
+        }
+    };
+    assert!(transcript.starts_with("[speech, "), "{transcript}");
+}
+
+#[tokio::test]
+async fn a_webrtc_link_has_the_relays_format_whatever_the_client_wants() {
+    let provider = Provider::start(fast());
+    for session in [
+        Value::Null,
+        json!({"type": "realtime", "audio": {"input": {"format": {"type": "audio/pcmu"}}}}),
+    ] {
+        let model = "gpt-realtime-2.1".to_owned();
+        let opening = Opening::conversation(model, session, Carrier::WebRtc).unwrap();
+        let mut link = gateway(&provider).open(&opening).await.unwrap();
+
+        let (voice, _) = session_of(&mut link).await;
+        assert_eq!((voice.input, voice.output), (Format::Pcm, Format::Pcm));
+    }
+}
+
+#[tokio::test]
+async fn settings_that_do_not_fit_are_refused_in_the_providers_words() {
+    let provider = Provider::start(fast());
+    let session = json!({"instructions": "Answer."});
+    let opening = Opening::transcription(session, Carrier::WebSocket).unwrap();
+
+    let Err(OpenError::Refused(fault)) = gateway(&provider).open(&opening).await else {
+        panic!("not refused");
+    };
+
+    assert_eq!(fault.code, "unknown_parameter");
+    assert_eq!(fault.param.as_deref(), Some("session.instructions"));
+}
+
+fn gateway(provider: &Provider) -> Gateway {
+    let upstream = Upstream {
+        base_url: format!("http://{}/v1", provider.addr),
+        api_key: "sk-test".to_owned(),
+    };
+    Gateway::new(upstream, Patience::default(), Arc::new(|_| {}))
+}
+
+/// Returns what a link says first.
+async fn session_of(link: &mut Link) -> (VoiceSession, Value) {
+    match link.inbox.recv().await {
+        Some(FromVoice::Session(voice, json)) => {
+            (voice, serde_json::from_str(json.as_str()).unwrap())
+        }
+        other => panic!("{other:?}"),
+    }
+}
