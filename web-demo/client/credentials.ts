@@ -6,7 +6,7 @@
  * told to the page once, however often the relay repeats it.
  */
 
-import { number, text, type ClientEvent, type ServerEvent } from './protocol';
+import { number, record, text, type ClientEvent, type ServerEvent } from './protocol';
 
 export interface TokenRenewal {
   readonly tokenId: string;
@@ -19,6 +19,8 @@ export type Duty =
   | { readonly do: 'tell'; readonly renewal: TokenRenewal }
   /** Get a token from the page's own server and present it. */
   | { readonly do: 'fetch'; readonly withinMs: number }
+  /** The relay does not accept what was presented. */
+  | { readonly do: 'fetch-again' }
   /** Attach anew: the relay gives up this connection's token. */
   | { readonly do: 'reconnect'; readonly withinMs: number };
 
@@ -27,6 +29,7 @@ export class Credentials {
   #tokenId = '';
   #resume: string | null = null;
   #resumeWindowMs = 0;
+  #presented = false;
 
   constructor(token: string) {
     this.#token = token;
@@ -47,10 +50,10 @@ export class Credentials {
     return this.#resume === null ? 0 : this.#resumeWindowMs;
   }
 
-  /** The page's server has given a token. */
-  present(token: string, eventId: string): ClientEvent {
-    this.#token = token;
-    return { type: 'voxline.token_present', event_id: eventId, token };
+  /** The page's server has given a token; the relay answers with `voxline.token`, or an error. */
+  present(token: string): ClientEvent {
+    this.#presented = true;
+    return { type: 'voxline.token_present', token };
   }
 
   handle(event: ServerEvent): Duty[] {
@@ -66,6 +69,8 @@ export class Credentials {
       case 'voxline.reconnect':
         this.#keepResume(event);
         return [{ do: 'reconnect', withinMs: number(event, 'within_ms') }];
+      case 'error':
+        return this.#presented && isRefusal(event) ? this.#refused() : [];
       default:
         return [];
     }
@@ -81,11 +86,29 @@ export class Credentials {
     if (tokenId === this.#tokenId) return duties;
     this.#token = token;
     this.#tokenId = tokenId;
+    this.#presented = false;
     const expiresAt = number(event, 'expires_at') * 1000;
     return [...duties, { do: 'tell', renewal: { tokenId, expiresAt } }];
+  }
+
+  #refused(): Duty[] {
+    this.#presented = false;
+    return [{ do: 'fetch-again' }];
   }
 
   #keepResume(event: ServerEvent): void {
     this.#resume = text(event, 'resume_token') || this.#resume;
   }
 }
+
+/** Whether an `error` event is about a token. */
+function isRefusal(event: ServerEvent): boolean {
+  const code = text(record(event, 'error'), 'code');
+  return code.startsWith('token_') || ABOUT_TOKENS.has(code);
+}
+
+const ABOUT_TOKENS: ReadonlySet<string> = new Set([
+  'insufficient_permissions',
+  'invalid_api_key',
+  'tenant_unknown',
+]);

@@ -8,7 +8,7 @@
 import type { Carrier, Hub } from './call';
 import { Credentials, type Duty } from './credentials';
 import { CallError, fromClose, mayResume, type LastWords } from './failure';
-import { isRecord, record, text, type ClientEvent, type ServerEvent } from './protocol';
+import { isRecord, text, type ClientEvent, type ServerEvent } from './protocol';
 import { Recovery, type RecoveryOrder } from './recovery';
 import { freshToken, rest, type TokenSource } from './token-source';
 import type { Levels, Listener, Target, Transport, TransportKind, Wish } from './transport';
@@ -23,14 +23,20 @@ const HOLD_MS = 300;
 const LINGER_MS = 500;
 /** Events that wait for a connection, at most; what comes on top is not sent. */
 const MAX_UNSENT = 64;
-/** Tokens of the page's server that the relay refuses in a row, at most. */
-const MAX_REFUSALS = 3;
+/** Tokens of the page's server that are presented for one renewal, at most. */
+const MAX_TRIES = 3;
 
 export interface Setup {
   readonly baseUrl: string;
   readonly device: string | null;
   readonly source: TokenSource;
   readonly credentials: Credentials;
+}
+
+/** The token is being fetched, or is presented and not judged yet. */
+interface Renewal {
+  readonly until: number;
+  readonly tries: number;
 }
 
 export class Line implements Carrier {
@@ -46,8 +52,7 @@ export class Line implements Carrier {
   #adrift = false;
   #unsteady = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #presentation: { readonly until: number; readonly refusals: number; eventId: string } | null =
-    null;
+  #renewal: Renewal | null = null;
 
   /** Opens a session. Rejects with a `CallError`, or with the signal's reason. */
   static async open(
@@ -109,7 +114,6 @@ export class Line implements Carrier {
       event: (event) => {
         this.#hub.event(event);
         for (const duty of this.#setup.credentials.handle(event)) this.#fulfil(duty);
-        this.#noticeRefusal(event);
         this.#noticeQuiet();
       },
       unsent: (event) => this.#keep(event),
@@ -216,11 +220,15 @@ export class Line implements Carrier {
         this.#transport.send(duty.event);
         break;
       case 'tell':
-        this.#presentation = null;
+        this.#renewal = null;
         this.#hub.tokenRenewed(duty.renewal);
         break;
       case 'fetch':
-        void this.#present(performance.now() + duty.withinMs, 0);
+        void this.#present({ until: performance.now() + duty.withinMs, tries: 0 });
+        break;
+      case 'fetch-again':
+        if (this.#renewal && this.#renewal.tries < MAX_TRIES) void this.#present(this.#renewal);
+        else this.#renewal = null;
         break;
       case 'reconnect': {
         const { quiet } = this.#hub;
@@ -231,25 +239,14 @@ export class Line implements Carrier {
   }
 
   /** Gets a token from the page's own server, and presents it. */
-  async #present(until: number, refusals: number): Promise<void> {
-    if (this.#presentation && refusals === 0) return;
-    const eventId = `token_${crypto.randomUUID()}`;
-    const presentation = { until, refusals, eventId };
-    this.#presentation = presentation;
+  async #present(renewal: Renewal): Promise<void> {
     const { source, credentials } = this.#setup;
-    const token = await freshToken(source, until - performance.now(), this.#over.signal);
-    if (this.#presentation !== presentation) return;
-    if (token === null) this.#presentation = null;
-    else this.send(credentials.present(token, eventId));
-  }
-
-  #noticeRefusal(event: ServerEvent): void {
-    const presented = this.#presentation;
-    if (event.type !== 'error' || !presented) return;
-    if (text(record(event, 'error'), 'event_id') !== presented.eventId) return;
-    const refusals = presented.refusals + 1;
-    if (refusals < MAX_REFUSALS) void this.#present(presented.until, refusals);
-    else this.#presentation = null;
+    const next = { ...renewal, tries: renewal.tries + 1 };
+    this.#renewal = next;
+    const token = await freshToken(source, next.until - performance.now(), this.#over.signal);
+    if (this.#renewal !== next) return;
+    if (token === null) this.#renewal = null;
+    else this.send(credentials.present(token));
   }
 
   #noticeQuiet(): void {

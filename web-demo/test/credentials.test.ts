@@ -65,13 +65,24 @@ describe('Credentials', () => {
     expect(credentials.handle({ type: 'voxline.token_expiring', within_ms: 3000 })).toEqual([
       { do: 'fetch', withinMs: 3000 },
     ]);
-    expect(credentials.present('ek_9', 'e1')).toEqual({
-      type: 'voxline.token_present',
-      event_id: 'e1',
-      token: 'ek_9',
-    });
+    expect(credentials.present('ek_9')).toEqual({ type: 'voxline.token_present', token: 'ek_9' });
+    expect(credentials.token).toBe('ek_1');
+    credentials.handle({ ...TOKEN, token: 'ek_9' });
     expect(credentials.token).toBe('ek_9');
   });
+
+  it.each(['token_signature', 'token_wrong_device', 'insufficient_permissions'])(
+    'fetches another one when the relay answers %s',
+    (code) => {
+      const credentials = new Credentials('ek_1');
+      const error = { type: 'error', error: { code, message: 'No.' } };
+      expect(credentials.handle(error)).toEqual([]);
+      credentials.present('ek_9');
+      expect(credentials.handle({ type: 'error', error: { code: 'invalid_value' } })).toEqual([]);
+      expect(credentials.handle(error)).toEqual([{ do: 'fetch-again' }]);
+      expect(credentials.handle(error)).toEqual([]);
+    },
+  );
 
   it('attaches anew when the relay asks for it, with the token that it gives', () => {
     const credentials = new Credentials('ek_1');
