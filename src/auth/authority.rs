@@ -1,25 +1,29 @@
 //! Judges credentials and makes them.
 //!
 //! **Invariants**
-//! - A lock is held for a look-up or a change, never while a file is read or a token is signed.
+//! - A lock that requests wait for is held for a look-up or a change, never while a file is read or
+//!   written, nor while a token is signed.
 //! - A thread that panics takes nobody else's access away.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use crate::auth::attached::{Attached, Room};
 use crate::auth::crypto;
+use crate::auth::files::FileError;
 use crate::auth::grant::{Caller, Grant, Minted, Tenant, Wish, device_digest};
-use crate::auth::key::KeyDigest;
-use crate::auth::keydir::{self, FileError};
-use crate::auth::keyring::{Keyring, Listing};
+use crate::auth::keyring::Keyring;
+use crate::auth::revocation::{Holder, Revocations};
 use crate::auth::settings::Settings;
-use crate::auth::signing::NewKey;
-use crate::auth::token::{Claims, Purpose, from_unix, unix};
+use crate::auth::sources::Sources;
+use crate::auth::tenants::Tenants;
+use crate::auth::token::{Claims, MAX_TOKEN, Purpose, from_unix, malformed, unix};
+use crate::auth::upkeep::read;
 use crate::clock;
 use crate::core::ids::{SessionId, TokenId};
 use crate::core::port::{Fault, Token};
@@ -28,39 +32,42 @@ use crate::core::port::{Fault, Token};
 const MIN_TTL: Duration = Duration::from_secs(10);
 /// How long a resume token may outlive the longest client secret.
 const RESUME: Duration = Duration::from_secs(600);
-/// The longest name of a user or device.
-const MAX_NAME: usize = 128;
-const MAX_MODELS: usize = 16;
-const MAX_MODEL: usize = 200;
 
-/// Judges credentials and makes them. Shared by all requests; every call is short and computes.
+/// Judges credentials and makes them. Shared by all requests; every call is short and computes,
+/// but for those that say that they use files.
 pub struct Authority {
-    settings: Settings,
-    keys: RwLock<Keyring>,
-    tenant: Arc<Tenant>,
-    attached: RwLock<Attached>,
+    pub(crate) settings: Settings,
+    pub(crate) keys: RwLock<Keyring>,
+    pub(crate) tenants: RwLock<Arc<Tenants>>,
+    pub(crate) attached: Attached,
+    pub(crate) revocations: RwLock<Revocations>,
+    /// Held while files are read.
+    pub(crate) sources: Mutex<Sources>,
+    /// Held while revocations are changed and their file is written.
+    pub(crate) saving: Mutex<()>,
+    pub(crate) changed: watch::Sender<u64>,
 }
 
 impl Authority {
     /// Reads all files that the settings name.
     pub fn open(settings: Settings, now: SystemTime) -> Result<Self, FileError> {
         crypto::install();
-        let listing = match &settings.keys {
-            Some(dir) => keydir::read(dir, now)?,
-            None => {
-                let key = Arc::new(NewKey::generate().into_key());
-                Listing::from([(String::new(), (key, now))])
-            }
-        };
-        let linger = settings.max_ttl + RESUME + settings.skew;
+        let (sources, listing, tenants) = Sources::open(&settings, now)?;
+        // Another relay may sign with a removed key until it looks again.
+        let linger = longest_life(&settings) + settings.reload;
         let keys = Keyring::new(&listing, settings.reload, linger, now);
+        let revocations = match &settings.revocations {
+            Some(path) => Revocations::load(path, now)?,
+            None => Revocations::default(),
+        };
         Ok(Self {
-            keys: RwLock::new(keys.expect("a listing holds a key")),
-            tenant: Arc::new(Tenant {
-                id: "default".to_owned(),
-                ..Tenant::default()
-            }),
-            attached: RwLock::new(Attached::new(Room::default())),
+            keys: RwLock::new(keys.expect("a listing that was taken holds a key")),
+            tenants: RwLock::new(Arc::new(tenants)),
+            attached: Attached::new(Room::default()),
+            revocations: RwLock::new(revocations),
+            sources: Mutex::new(sources),
+            saving: Mutex::new(()),
+            changed: watch::Sender::new(0),
             settings,
         })
     }
@@ -72,28 +79,66 @@ impl Authority {
         device: Option<&str>,
         now: SystemTime,
     ) -> Result<Caller, Fault> {
-        let Some((purpose, jwt)) = Purpose::of(shown) else {
-            return self.tenant_of_key(shown).map(Caller::Tenant);
+        let caller = match Purpose::of(shown) {
+            None => Caller::Tenant(self.tenant_of_key(shown)?),
+            Some((purpose, jwt)) => self.bearer(purpose, jwt, device, now)?,
         };
-        let (grant, claims) = self.verify(purpose, jwt, now)?;
-        check_device(&grant, device)?;
-        match purpose {
-            Purpose::Secret => Ok(Caller::Client(grant)),
-            Purpose::Resume => {
-                let session = claims.sid.unwrap_or_default();
-                Ok(Caller::Returning(grant, session.into()))
-            }
+        self.verdict(Holder::from(&caller), now)?;
+        Ok(caller)
+    }
+
+    /// Judges a client secret that the client of a running session has fetched by itself: it must
+    /// be one for the same user and device.
+    pub fn present(&self, running: &Grant, shown: &str, now: SystemTime) -> Result<Grant, Fault> {
+        let Some((Purpose::Secret, jwt)) = Purpose::of(shown) else {
+            return Err(Fault::invalid(
+                "token_malformed",
+                "A client secret must be presented here: it begins with `ek_`.",
+            ));
+        };
+        let (grant, _) = self.verify(Purpose::Secret, jwt, now)?;
+        self.verdict(Holder::of(&grant, None), now)?;
+        if (&grant.tenant.id, &grant.user) != (&running.tenant.id, &running.user) {
+            return Err(Fault::invalid(
+                "insufficient_permissions",
+                "The token is somebody else's: present one for this session's tenant and user.",
+            ));
         }
+        if grant.device != running.device {
+            return Err(Fault::invalid(
+                "token_wrong_device",
+                "The token is not bound to this session's device: present one that is.",
+            ));
+        }
+        Ok(grant)
+    }
+
+    /// Tells whether this opens the admin API.
+    pub fn authenticate_admin(&self, shown: &str) -> Result<(), Fault> {
+        let Some(key) = &self.settings.admin_key else {
+            return Err(Fault::invalid(
+                "invalid_api_key",
+                "This relay has no admin API; its operator opens it with VOXLINE_ADMIN_KEY.",
+            ));
+        };
+        if key.admits(shown) {
+            return Ok(());
+        }
+        Err(Fault::invalid(
+            "invalid_api_key",
+            "The key is not this relay's admin key.",
+        ))
     }
 
     /// Makes a client secret.
-    pub fn mint(&self, tenant: &Arc<Tenant>, wish: Wish, now: SystemTime) -> Result<Minted, Fault> {
+    pub fn mint(&self, tenant: &Tenant, wish: Wish, now: SystemTime) -> Result<Minted, Fault> {
         let ttl = self.check_ttl(wish.ttl)?;
-        check_wish(tenant, &wish)?;
+        let tenant = self.tenant(&tenant.id)?;
+        wish.check(&tenant)?;
         let device = wish.device.as_deref();
         let grant = Grant {
-            tenant: Arc::clone(tenant),
             device: device.map(|device| device_digest(&tenant.id, device)),
+            tenant,
             user: wish.user,
             models: wish.models,
             session: wish.session.map(Arc::new),
@@ -106,12 +151,13 @@ impl Authority {
 
     /// Makes a client secret that grants what this one does, for as long.
     pub fn renew(&self, grant: &Grant, now: SystemTime) -> Result<Minted, Fault> {
-        let expires = unix(now) + grant.ttl.as_secs();
+        self.verdict(Holder::of(grant, None), now)?;
+        let expires = unix(now).saturating_add(grant.ttl.as_secs());
         let claims = self.claims(Purpose::Secret, grant, expires, now)?;
-        let token = claims.sign(Purpose::Secret, &read(&self.keys).signing())?;
+        let key = read(&self.keys).signing();
         Ok(Minted {
+            token: claims.sign(Purpose::Secret, &key)?,
             id: TokenId::from(claims.jti),
-            token,
             expires: from_unix(expires),
         })
     }
@@ -124,10 +170,38 @@ impl Authority {
         until: SystemTime,
         now: SystemTime,
     ) -> Result<Token, Fault> {
+        self.verdict(Holder::of(grant, Some(session)), now)?;
         let until = until.min(now + self.settings.max_ttl + RESUME);
-        let mut claims = self.claims(Purpose::Resume, grant, unix(until), now)?;
-        claims.sid = Some(session.as_str().to_owned());
-        claims.sign(Purpose::Resume, &read(&self.keys).signing())
+        let claims = Claims {
+            sid: Some(session.as_str().to_owned()),
+            ttl: Some(grant.ttl.as_secs()),
+            ..self.claims(Purpose::Resume, grant, unix(until), now)?
+        };
+        let key = read(&self.keys).signing();
+        claims.sign(Purpose::Resume, &key)
+    }
+
+    /// Judges again somebody who is let in already: is the tenant still there, and is none of
+    /// them revoked? To be asked of every running session when [`Authority::changed`] says so.
+    pub fn verdict(&self, holder: Holder<'_>, now: SystemTime) -> Result<(), Fault> {
+        self.tenant(holder.tenant)?;
+        read(&self.revocations).check(holder, now)
+    }
+
+    /// Marks each change after which somebody who was let in may have to go.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The tenant as it is now, if it still is one.
+    pub fn tenant(&self, id: &str) -> Result<Arc<Tenant>, Fault> {
+        read(&self.tenants).find(id).ok_or_else(|| {
+            Fault::invalid(
+                "tenant_unknown",
+                "The tenant is not one of this relay's, or no longer; its operator lists them in \
+                 the file of tenants.",
+            )
+        })
     }
 
     /// The public halves of the signing keys, as a JWK set (RFC 7517).
@@ -136,20 +210,33 @@ impl Authority {
     }
 
     fn tenant_of_key(&self, shown: &str) -> Result<Arc<Tenant>, Fault> {
-        let shown = KeyDigest::of(shown);
-        let known = self
-            .settings
-            .api_keys
-            .iter()
-            .fold(Choice::from(0), |known, key| known | key.compare(&shown));
-        if bool::from(known) {
-            return Ok(Arc::clone(&self.tenant));
+        let tenants = Arc::clone(&read(&self.tenants));
+        let fits = shown.len() <= MAX_TOKEN;
+        fits.then(|| tenants.of_key(shown)).flatten().ok_or_else(|| {
+            Fault::invalid(
+                "invalid_api_key",
+                "The key is not one of this relay's; its operator sets them with VOXLINE_API_KEY \
+                 or in the file of tenants.",
+            )
+        })
+    }
+
+    fn bearer(
+        &self,
+        purpose: Purpose,
+        jwt: &str,
+        device: Option<&str>,
+        now: SystemTime,
+    ) -> Result<Caller, Fault> {
+        let (grant, claims) = self.verify(purpose, jwt, now)?;
+        check_device(&grant, device)?;
+        match (purpose, claims.sid) {
+            (Purpose::Secret, None) => Ok(Caller::Client(grant)),
+            (Purpose::Resume, Some(session)) => Ok(Caller::Returning(grant, session.into())),
+            (Purpose::Secret, Some(_)) | (Purpose::Resume, None) => {
+                Err(malformed("it says something else than its audience"))
+            }
         }
-        Err(Fault::invalid(
-            "invalid_api_key",
-            "The key is not one of this relay's; its operator sets them with VOXLINE_API_KEY or \
-             in the file of tenants.",
-        ))
     }
 
     fn verify(
@@ -158,22 +245,14 @@ impl Authority {
         jwt: &str,
         now: SystemTime,
     ) -> Result<(Grant, Claims), Fault> {
-        let issuer = &self.settings.issuer;
         let key_of = |kid: &str| read(&self.keys).find(kid);
-        let claims = Claims::verify(purpose, jwt, issuer, key_of)?;
+        let claims = Claims::verify(purpose, jwt, &self.settings.issuer, key_of)?;
         claims.check_time(self.settings.skew, now)?;
-        if claims.tenant != self.tenant.id {
-            return Err(Fault::invalid(
-                "tenant_unknown",
-                "The token's tenant is not one of this relay's, or no longer.",
-            ));
-        }
-        let tenant = Arc::clone(&self.tenant);
-        let session = match &claims.config {
-            None => None,
-            Some(name) => read(&self.attached).find(&tenant.id, name),
-        };
-        if purpose == Purpose::Secret && claims.config.is_some() && session.is_none() {
+        let tenant = self.tenant(&claims.tenant)?;
+        let config = claims.config.as_deref();
+        let session = config.and_then(|name| self.attached.find(&tenant.id, name));
+        // A session that runs has its settings already.
+        if purpose == Purpose::Secret && config.is_some() && session.is_none() {
             return Err(Fault::invalid(
                 "token_unknown_config",
                 "The session settings of this client secret are not kept by this relay: it was \
@@ -202,7 +281,7 @@ impl Authority {
     ) -> Result<Claims, Fault> {
         let tenant = &grant.tenant.id;
         let until = from_unix(expires) + self.settings.skew;
-        let keep = |session| write(&self.attached).keep(tenant, session, until, now);
+        let keep = |session| self.attached.keep(tenant, session, until, now);
         let config = grant.session.as_ref().map(keep).transpose()?;
         Ok(Claims {
             sub: grant.user.clone(),
@@ -244,6 +323,11 @@ impl fmt::Debug for Authority {
     }
 }
 
+/// How long a token is good at most.
+pub(crate) fn longest_life(settings: &Settings) -> Duration {
+    settings.max_ttl + RESUME + settings.skew
+}
+
 fn check_device(grant: &Grant, shown: Option<&str>) -> Result<(), Fault> {
     let Some(bound) = &grant.device else {
         return Ok(());
@@ -258,66 +342,4 @@ fn check_device(grant: &Grant, shown: Option<&str>) -> Result<(), Fault> {
         "The token is bound to a device and only good together with its name: send it as the \
          header `Voxline-Device`, as the subprotocol `voxline-device.<name>`, or as `?device=`.",
     ))
-}
-
-fn check_wish(tenant: &Tenant, wish: &Wish) -> Result<(), Fault> {
-    if let Some(user) = &wish.user {
-        check_name(user, |c| !c.is_control(), "without control characters")
-            .map_err(|fault| fault.at("voxline.user"))?;
-    }
-    if let Some(device) = &wish.device {
-        // It must fit into a subprotocol's name: a token of RFC 9110.
-        let fits = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        check_name(device, fits, "ASCII letters, digits and !#$%&'*+-.^_`|~")
-            .map_err(|fault| fault.at("voxline.device"))?;
-    }
-    if let Some(models) = &wish.models {
-        check_models(tenant, models).map_err(|fault| fault.at("voxline.models"))?;
-    }
-    let model = wish
-        .session
-        .as_ref()
-        .and_then(|session| session.get("model"));
-    if let Some(model) = model.and_then(Value::as_str) {
-        let of_wish = Tenant {
-            models: wish.models.clone(),
-            ..Tenant::default()
-        };
-        tenant
-            .check_model(model)
-            .and_then(|()| of_wish.check_model(model))
-            .map_err(|fault| fault.at("session.model"))?;
-    }
-    Ok(())
-}
-
-fn check_name(name: &str, fits: impl Fn(char) -> bool, rule: &str) -> Result<(), Fault> {
-    if (1..=MAX_NAME).contains(&name.len()) && name.chars().all(fits) {
-        return Ok(());
-    }
-    let message = format!("Must be 1 to {MAX_NAME} bytes, {rule}.");
-    Err(Fault::invalid("invalid_value", message))
-}
-
-fn check_models(tenant: &Tenant, models: &[String]) -> Result<(), Fault> {
-    if models.is_empty() || models.len() > MAX_MODELS {
-        let message = format!("Must be 1 to {MAX_MODELS} models; leave it out for all.");
-        return Err(Fault::invalid("invalid_value", message));
-    }
-    for model in models {
-        if model.is_empty() || model.len() > MAX_MODEL {
-            let message = format!("A model's name has 1 to {MAX_MODEL} bytes.");
-            return Err(Fault::invalid("invalid_value", message));
-        }
-        tenant.check_model(model)?;
-    }
-    Ok(())
-}
-
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
-    lock.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
 }

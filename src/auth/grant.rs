@@ -12,6 +12,12 @@ use serde_json::Value;
 use crate::core::ids::{SessionId, TokenId};
 use crate::core::port::{Fault, Token};
 
+/// The longest name of a user or device, in bytes.
+const MAX_NAME: usize = 128;
+/// The most models in a client secret, and the longest name of one.
+const MAX_MODELS: usize = 16;
+const MAX_MODEL: usize = 200;
+
 /// Who pays, and what they may do. A limit that is `None` is the relay's own.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tenant {
@@ -118,6 +124,33 @@ pub struct Wish {
     pub ttl: Option<Duration>,
 }
 
+impl Wish {
+    /// Refuses what a token cannot carry, and what the tenant may not grant.
+    pub(crate) fn check(&self, tenant: &Tenant) -> Result<(), Fault> {
+        if let Some(user) = &self.user {
+            check_name(user, |c| !c.is_control(), "without control characters")
+                .map_err(|fault| fault.at("voxline.user"))?;
+        }
+        if let Some(device) = &self.device {
+            // It must fit into a subprotocol's name: a token of RFC 9110.
+            let fits = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+            check_name(device, fits, "ASCII letters, digits and !#$%&'*+-.^_`|~")
+                .map_err(|fault| fault.at("voxline.device"))?;
+        }
+        if let Some(models) = &self.models {
+            check_models(tenant, models).map_err(|fault| fault.at("voxline.models"))?;
+        }
+        let session = self.session.as_ref();
+        match session.and_then(|session| session.get("model")) {
+            Some(Value::String(model)) => tenant
+                .check_model(model)
+                .and_then(|()| check_model(self.models.as_deref(), model))
+                .map_err(|fault| fault.at("session.model")),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 /// A client secret that was just made.
 #[derive(Clone, Debug)]
 pub struct Minted {
@@ -125,15 +158,6 @@ pub struct Minted {
     /// With its `ek_`.
     pub token: Token,
     pub expires: SystemTime,
-}
-
-/// Whom a revocation is about.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Subject {
-    Tenant(String),
-    User { tenant: String, user: String },
-    Device { tenant: String, device: String },
-    Session(SessionId),
 }
 
 /// Digests a tenant's name for a device: what stands in tokens in place of the name.
@@ -162,4 +186,27 @@ fn check_model(allowed: Option<&[String]>, model: &str) -> Result<(), Fault> {
         ),
     )
     .at("model"))
+}
+
+fn check_name(name: &str, fits: impl Fn(char) -> bool, rule: &str) -> Result<(), Fault> {
+    if (1..=MAX_NAME).contains(&name.len()) && name.chars().all(fits) {
+        return Ok(());
+    }
+    let message = format!("The name must be 1 to {MAX_NAME} bytes, {rule}.");
+    Err(Fault::invalid("invalid_value", message))
+}
+
+fn check_models(tenant: &Tenant, models: &[String]) -> Result<(), Fault> {
+    if models.is_empty() || models.len() > MAX_MODELS {
+        let message = format!("There must be 1 to {MAX_MODELS} models; leave them out for all.");
+        return Err(Fault::invalid("invalid_value", message));
+    }
+    for model in models {
+        if model.is_empty() || model.len() > MAX_MODEL {
+            let message = format!("A model's name has 1 to {MAX_MODEL} bytes.");
+            return Err(Fault::invalid("invalid_value", message));
+        }
+        tenant.check_model(model)?;
+    }
+    Ok(())
 }

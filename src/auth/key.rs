@@ -15,7 +15,7 @@ const PREFIX: &str = "sha256:";
 
 /// The SHA-256 digest of a key: enough to recognize it, useless to show. A fast digest will do,
 /// for a key has too much randomness to be guessed.
-#[derive(Clone, Eq, PartialEq)]
+#[derive(Clone, Eq, Hash, PartialEq)]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {

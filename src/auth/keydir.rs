@@ -4,13 +4,14 @@
 //! - A directory is taken as a whole or not at all.
 //! - A key that is written is nobody else's to read, and is there whole or not at all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::auth::files::{self, FileError};
 use crate::auth::keyring::Listing;
 use crate::auth::signing::{NewKey, SigningKey};
 use crate::auth::token::unix;
@@ -18,23 +19,6 @@ use crate::auth::token::unix;
 /// The most keys in a directory, and the most bytes in one of its files.
 const MAX_KEYS: usize = 100;
 const MAX_FILE: u64 = 16 << 10;
-
-/// A file that cannot be used. For the person who wrote it.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {reason}")]
-pub struct FileError {
-    pub path: PathBuf,
-    pub reason: String,
-}
-
-impl FileError {
-    pub(crate) fn new(path: &Path, reason: impl ToString) -> Self {
-        Self {
-            path: path.to_owned(),
-            reason: reason.to_string(),
-        }
-    }
-}
 
 /// Reads all keys of a directory: each `*.pem` in it that is not hidden.
 pub(crate) fn read(dir: &Path, now: SystemTime) -> Result<Listing, FileError> {
@@ -62,12 +46,9 @@ pub(crate) fn read(dir: &Path, now: SystemTime) -> Result<Listing, FileError> {
 }
 
 fn read_key(path: &Path, now: SystemTime) -> Result<(Arc<SigningKey>, SystemTime), FileError> {
-    let refuse = |error: io::Error| FileError::new(path, format!("cannot be read: {error}"));
-    let file = File::open(path).map_err(refuse)?;
-    let written = file.metadata().and_then(|data| data.modified());
-    let mut text = vec![];
-    file.take(MAX_FILE).read_to_end(&mut text).map_err(refuse)?;
-    let key = SigningKey::from_pem(&text).map_err(|error| FileError::new(path, error))?;
+    let text = files::read(path, MAX_FILE)?;
+    let key = SigningKey::from_pem(text.as_bytes()).map_err(|error| FileError::new(path, error))?;
+    let written = fs::metadata(path).and_then(|data| data.modified());
     Ok((
         Arc::new(key),
         written.map_or(now, |written| written.min(now)),
@@ -78,21 +59,50 @@ fn read_key(path: &Path, now: SystemTime) -> Result<(Arc<SigningKey>, SystemTime
 /// of its file and its key id.
 pub fn write_signing_key(dir: &Path, now: SystemTime) -> Result<(PathBuf, String), FileError> {
     let key = NewKey::generate();
-    // Of two names the later one sorts last.
+    // The later of two names sorts last, and the end of one is nobody else's.
     let path = dir.join(format!("{:010}-{}.pem", unix(now), &key.kid()[..8]));
-    let hidden = dir.join(format!(".{}.new", key.kid()));
-    let write = || {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&hidden)?;
-        file.write_all(key.pem().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&hidden, &path)
-    };
-    write().map_err(|error| FileError::new(&path, format!("cannot be written: {error}")))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| FileError::new(dir, format!("cannot be made: {error}")))?;
+    files::write(&path, &key.pem())?;
     Ok((path, key.kid().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_keys_are_those_of_the_files_that_end_in_pem() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let inner = dir.path().join("keys");
+        let (first, kid) = write_signing_key(&inner, now).unwrap();
+        let (second, _) = write_signing_key(&inner, now + Duration::from_secs(1)).unwrap();
+        for other in ["README", ".hidden.pem", "old.pem.bak"] {
+            fs::write(inner.join(other), "nothing").unwrap();
+        }
+        let listing = read(&inner, now).unwrap();
+        let names: Vec<_> = listing.keys().map(|name| inner.join(name)).collect();
+        assert_eq!(names, [first, second]);
+        assert_eq!(listing.values().next().unwrap().0.kid(), kid);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::UNIX_EPOCH;
+        let refusal = |dir: &Path| read(dir, now).unwrap_err().to_string();
+        assert!(refusal(&dir.path().join("nowhere")).contains("nowhere: cannot be read"));
+        assert!(refusal(dir.path()).ends_with("write one with `voxline signing-key`"));
+        write_signing_key(dir.path(), now).unwrap();
+        fs::write(dir.path().join("bad.pem"), "no key").unwrap();
+        assert!(refusal(dir.path()).contains("bad.pem: it holds no `-----BEGIN"));
+        fs::write(dir.path().join("bad.pem"), "x".repeat(20_000)).unwrap();
+        assert!(refusal(dir.path()).contains("bad.pem: has more than 16384 bytes"));
+    }
 }

@@ -39,7 +39,7 @@ enum Place {
 }
 
 impl Keyring {
-    /// Starts with what there is; `None` if there is no key.
+    /// Starts with what there is; `None` if that is nothing.
     pub(crate) fn new(
         listing: &Listing,
         settle: Duration,
@@ -52,11 +52,14 @@ impl Keyring {
             settle,
             linger,
         };
-        ring.replace(listing, now);
+        for (name, (key, since)) in listing {
+            ring.list(name, key, *since);
+        }
+        ring.settle(now);
         Some(ring)
     }
 
-    /// Takes over what there is now. An empty listing changes nothing.
+    /// Takes over what there is now; what is new has come now. An empty listing changes nothing.
     pub(crate) fn replace(&mut self, listing: &Listing, now: SystemTime) {
         if listing.is_empty() {
             return;
@@ -70,8 +73,8 @@ impl Keyring {
                 entry.place = Place::Removed { until };
             }
         }
-        for (name, (key, since)) in listing {
-            self.list(name, key, *since);
+        for (name, (key, _)) in listing {
+            self.list(name, key, now);
         }
         self.settle(now);
     }

@@ -74,9 +74,11 @@ pub(crate) struct Claims {
     /// Names the session settings that the relay keeps for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) config: Option<String>,
-    /// The session that a resume token attaches to.
+    /// The session that a resume token attaches to, and the life of that session's client secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ttl: Option<u64>,
 }
 
 impl Claims {
@@ -102,12 +104,14 @@ impl Claims {
             models: None,
             config: None,
             sid: None,
+            ttl: None,
         }
     }
 
-    /// How long it was made to live.
+    /// How long it was made to live, or what it renews.
     pub(crate) fn life(&self) -> Duration {
-        Duration::from_secs(self.exp.saturating_sub(self.iat))
+        let life = self.exp.saturating_sub(self.iat);
+        Duration::from_secs(self.ttl.unwrap_or(life))
     }
 
     pub(crate) fn sign(&self, purpose: Purpose, key: &SigningKey) -> Result<Token, Fault> {
@@ -258,7 +262,7 @@ fn refusal(kind: &ErrorKind, purpose: Purpose) -> Fault {
     }
 }
 
-fn malformed(reason: &str) -> Fault {
+pub(crate) fn malformed(reason: &str) -> Fault {
     Fault::invalid("token_malformed", format!("The token is broken: {reason}."))
 }
 
