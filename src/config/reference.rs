@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::auth;
 use crate::config::layers::{self, Entry};
 use crate::config::settings::{Fallback, SETTINGS, Setting};
 use crate::config::{Config, ConfigError, FILE_VARIABLE, Origin, Sources};
@@ -21,6 +22,7 @@ pub fn reference() -> String {
         describe(&mut page, setting);
     }
     page.push_str(EXAMPLE);
+    let _ = write!(page, "{TENANTS}\n```toml\n{}```\n", auth::TENANTS_EXAMPLE);
     page
 }
 
@@ -40,6 +42,16 @@ sessions = 50
 drain = "30s"
 ```
 "#;
+
+const TENANTS: &str = "
+## Tenants
+
+Those who share a relay are its tenants. Each has API keys and limits of its own in the file that
+`tenants` names; a limit that is left out is the relay's. `voxline api-key` makes a key: the tenant
+gets the key, and the file its digest. The keys of `api_key` are those of the tenant `default`,
+which may have limits (and further keys) here as well. A tenant that is taken out of the file is
+shut out, its tokens too, and its conversations end.
+";
 
 fn describe(page: &mut String, setting: &Setting) {
     let default = match setting.default {
