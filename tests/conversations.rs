@@ -1,7 +1,10 @@
 //! Replays the conversations in `tests/conversations` and compares what the session says.
 //!
 //! A line that starts with a number is an input, at that many milliseconds; the indented lines
-//! below it are the effects; of a long run of played frames the middle is left out. `UPDATE=1 cargo test --test conversations` rewrites the effects.
+//! below it are the effects; of a long run of played frames the middle is left out. Lines such as
+//! `client: websocket` at the top say how the session is set up. Whoever issues credentials answers
+//! at once: `t1`, `t2`, ..., each good for as long as the first, unless it is `issuer down`.
+//! `UPDATE=1 cargo test --test conversations` rewrites the effects.
 
 #![expect(clippy::disallowed_methods, reason = "a conversation picks its origin")]
 
@@ -14,10 +17,13 @@ use bytes::Bytes;
 use voxline::core::audio::Format;
 use voxline::core::playout::PlayoutConfig;
 use voxline::core::port::{
-    ClientEvent, FromClient, FromVoice, Json, LinkEnd, Notice, Played, ResponseOutcome, ToClient,
-    ToVoice, Usage, VoiceSession,
+    ClientEvent, Credential, Fault, FromClient, FromIssuer, FromVoice, Json, LinkEnd, Notice,
+    Output, Played, ResponseOutcome, ToClient, ToIssuer, ToVoice, Usage, VoiceSession,
 };
-use voxline::core::session::{Effect, Input, Loss, Neighbor, Playback, Session, SessionConfig};
+use voxline::core::session::{
+    Access, Effect, Input, Loss, Neighbor, Playback, Session, SessionConfig,
+};
+use voxline::core::token::{Renewal, RotationConfig};
 
 #[test]
 fn conversations_go_as_written() {
@@ -37,30 +43,181 @@ fn conversations_go_as_written() {
 }
 
 fn replay(written: &str) -> String {
-    let origin = Instant::now();
-    let websocket = written.lines().any(|line| line == "client: websocket");
-    let playback = if websocket {
-        Playback::Client
-    } else {
-        Playback::Relay(PlayoutConfig::default())
-    };
-    let mut session = Session::new(SessionConfig::new("sess".into(), playback), origin);
-    let mut actual = String::new();
-
+    let mut replay = Replay::new(written);
     for line in written.lines().filter(|line| !line.starts_with(' ')) {
-        if let Some((at, input)) = parse(line, origin) {
-            run_until(&mut session, origin, at, &mut actual);
-            writeln!(actual, "{line}").expect("a string takes it");
-            if let Some(input) = input {
-                session.handle(input, origin + at);
-            }
-            render(&mut session, at, &mut actual);
-        } else {
-            writeln!(actual, "{line}").expect("a string takes it");
+        replay.line(line);
+    }
+
+    replay.actual
+}
+
+struct Replay {
+    origin: Instant,
+    session: Session,
+    issuer: Issuer,
+    actual: String,
+}
+
+struct Issuer {
+    up: bool,
+    life: Duration,
+    issued: u32,
+}
+
+impl Replay {
+    fn new(written: &str) -> Self {
+        let origin = Instant::now();
+        let setting = |name: &str| {
+            let mut lines = written.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        };
+        let playback = match setting("client") {
+            None => Playback::Relay(PlayoutConfig::default()),
+            Some("websocket") => Playback::Client,
+            Some("direct") => Playback::Provider,
+            Some(other) => panic!("not a client: {other}"),
+        };
+        let mut config = SessionConfig::new("sess".into(), playback);
+        config.max_length = setting("max length").map(|millis| ms(number(millis)));
+        let mut life = Duration::ZERO;
+        if let Some(token) = setting("token") {
+            let (millis, renewal) = token
+                .split_once(' ')
+                .expect("a life, and how it is renewed");
+            life = ms(number(millis));
+            config.access = Access::Expiring {
+                expires_at: origin + life,
+                renewal: match renewal {
+                    "in-band" => Renewal::InBand,
+                    "fetch" => Renewal::Fetch,
+                    _ => panic!("not a renewal: {renewal}"),
+                },
+                rotation: RotationConfig {
+                    jitter: Duration::ZERO,
+                    ..RotationConfig::default()
+                },
+            };
+        }
+
+        Self {
+            origin,
+            session: Session::new(config, origin),
+            issuer: Issuer {
+                up: true,
+                life,
+                issued: 0,
+            },
+            actual: String::new(),
         }
     }
 
-    actual
+    fn line(&mut self, line: &str) {
+        if let Some((at, step)) = parse(line, self.origin) {
+            self.run_until(at);
+            writeln!(self.actual, "{line}").expect("a string takes it");
+            match step {
+                Step::Wait => {}
+                Step::Issuer { up } => self.issuer.up = up,
+                Step::Input(input) => self.session.handle(input, self.origin + at),
+            }
+            self.render(at);
+        } else {
+            writeln!(self.actual, "{line}").expect("a string takes it");
+        }
+    }
+
+    fn run_until(&mut self, at: Duration) {
+        let until = self.origin + at;
+        while let Some(due) = self.session.poll_timeout().filter(|due| *due < until) {
+            self.session.handle_timeout(due);
+            self.render(due - self.origin);
+        }
+    }
+
+    fn render(&mut self, at: Duration) {
+        let millis = at.as_millis();
+        while let Some(effect) = self.session.poll_effect() {
+            let line = match effect {
+                Effect::Everyone(message) => self.said("client", message),
+                Effect::Client(message) => self.said("client", message),
+                Effect::Sidebands(message) => self.said("sidebands", message),
+                Effect::Voice(ToVoice::Event(json)) => format!("voice: event {}", json.as_str()),
+                Effect::Voice(ToVoice::Audio { frame, .. }) => format!("voice: append {frame:?}"),
+                Effect::Voice(message) => format!("voice: {message:?}"),
+                Effect::Issuer(question) => {
+                    let answer = self.issuer.answer(&question, self.origin + at);
+                    self.session.handle(Input::Issuer(answer), self.origin + at);
+                    format!("issuer: {question:?}")
+                }
+                Effect::Record(sample) => {
+                    format!("record: {} {:?}", sample.hop.name(), sample.took)
+                }
+                Effect::Count(tally) => format!("count: {tally:?}"),
+                Effect::Close(reason) => format!("close: {reason:?}"),
+            };
+            writeln!(self.actual, "    {millis} {line}").expect("a string takes it");
+        }
+    }
+
+    fn said(&self, to: &str, message: ToClient) -> String {
+        match message {
+            ToClient::Event(json) => format!("{to}: event {}", json.as_str()),
+            ToClient::Created(json) => format!("{to}: created from {}", json.as_str()),
+            ToClient::Missed(missed) => {
+                let missed = missed.into_iter().map(|missed| self.said("", missed));
+                format!("{to}: missed{}", missed.collect::<Vec<_>>().join(","))
+            }
+            ToClient::Play { position, .. } => format!("{to}: play at {position:?}"),
+            ToClient::Output(output, response) => {
+                format!("{to}: output {output:?} {response}").to_lowercase()
+            }
+            ToClient::Notice(Notice::State(state)) => {
+                let state = format!("{state:?}").to_uppercase();
+                match to {
+                    "client" => format!("state: {state}"),
+                    _ => format!("{to}: state {state}"),
+                }
+            }
+            ToClient::Notice(Notice::Token(credential)) => {
+                let expires = (credential.expires_at - self.origin).as_millis();
+                format!("notice: Token {} until {expires}", credential.id)
+            }
+            ToClient::Notice(notice) if to == "client" => format!("notice: {notice:?}"),
+            ToClient::Notice(notice) => format!("{to}: {notice:?}"),
+            ToClient::Fault(fault) => format!("{to}: fault {}", fault.code),
+            ToClient::Flush => format!("{to}: Flush"),
+            ToClient::Close(reason) => format!("{to}: Close({reason:?})"),
+        }
+    }
+}
+
+impl Issuer {
+    fn answer(&mut self, question: &ToIssuer, now: Instant) -> FromIssuer {
+        if !self.up {
+            return FromIssuer::Unavailable;
+        }
+        match question {
+            ToIssuer::Resume => FromIssuer::Resume("rt".into()),
+            ToIssuer::Renew => FromIssuer::Issued(self.issue(now)),
+            ToIssuer::Check(token) if token.expose() == "fetched" => {
+                FromIssuer::Issued(self.issue(now))
+            }
+            ToIssuer::Check(_) => {
+                FromIssuer::Refused(Fault::invalid("token_wrong_device", "another device's"))
+            }
+        }
+    }
+
+    fn issue(&mut self, now: Instant) -> Credential {
+        self.issued += 1;
+        Credential {
+            id: format!("t{}", self.issued).into(),
+            token: "ek".into(),
+            resume: "rt".into(),
+            expires_at: now + self.life,
+            expires_unix: 0,
+        }
+    }
 }
 
 /// Leaves out the middle of long runs of played frames.
@@ -86,21 +243,21 @@ fn is_play(line: &str) -> bool {
     line.contains(" client: play at ")
 }
 
-fn run_until(session: &mut Session, origin: Instant, at: Duration, actual: &mut String) {
-    while let Some(due) = session.poll_timeout().filter(|due| *due < origin + at) {
-        session.handle_timeout(due);
-        render(session, due - origin, actual);
-    }
+enum Step {
+    Wait,
+    Issuer { up: bool },
+    Input(Input),
 }
 
-fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
+fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
     let mut words = line.split(' ');
     let at = ms(words.next()?.parse().ok()?);
     let words = words.collect::<Vec<_>>();
     let json = Json::from(words.join(" "));
 
     let input = match words.as_slice() {
-        [] => return Some((at, None)),
+        [] => return Some((at, Step::Wait)),
+        ["issuer", up] => return Some((at, Step::Issuer { up: *up == "up" })),
         ["mic", millis] => Input::Client(FromClient::Audio {
             payload: sound(millis),
             received: origin + at,
@@ -113,6 +270,10 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
         }
         ["client", "clear"] => Input::Client(FromClient::ClearOutput),
         ["client", "hangup"] => Input::Client(FromClient::Hangup),
+        ["client", "extended"] => Input::Client(FromClient::Extended),
+        ["client", "ack", token] => Input::Client(FromClient::TokenAcknowledged((*token).into())),
+        ["client", "present", token] => Input::Client(FromClient::TokenPresented((*token).into())),
+        ["client", "attached"] => Input::Attached,
         ["client", "gone"] => Input::Lost(Neighbor::Client, Loss::Gone),
         ["client", "played", position, "at", when] => Input::Client(FromClient::Played(Played {
             position: ms(number(position)),
@@ -159,8 +320,11 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
             item: (*item).into(),
             json,
         }),
-        ["done", response, outcome] => Input::Voice(FromVoice::ResponseDone {
-            usage: Usage::default(),
+        ["done", response, outcome, tokens @ ..] => Input::Voice(FromVoice::ResponseDone {
+            usage: Usage {
+                output_audio: tokens.first().map_or(0, |tokens| number(tokens)),
+                ..Usage::default()
+            },
             response: (*response).into(),
             outcome: match *outcome {
                 "completed" => ResponseOutcome::Completed,
@@ -171,6 +335,16 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
             },
             json,
         }),
+        ["playing", output, response] => Input::Voice(FromVoice::Output(
+            match *output {
+                "started" => Output::Started,
+                "stopped" => Output::Stopped,
+                "cleared" => Output::Cleared,
+                _ => panic!("not an output: {output}"),
+            },
+            (*response).into(),
+            json,
+        )),
         ["error", code] => Input::Voice(FromVoice::Error {
             code: (*code).to_owned(),
             answers_relay: false,
@@ -179,55 +353,12 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Option<Input>)> {
         ["link", "lost"] => Input::Voice(FromVoice::Down(LinkEnd::Lost)),
         ["link", "expired"] => Input::Voice(FromVoice::Down(LinkEnd::Expired)),
         ["shutdown"] => Input::Shutdown,
+        ["revoked"] => Input::Revoked,
+        ["hung-up"] => Input::HungUp,
         _ => panic!("not an input: {line}"),
     };
 
-    Some((at, Some(input)))
-}
-
-fn render(session: &mut Session, at: Duration, out: &mut String) {
-    let at = at.as_millis();
-    while let Some(effect) = session.poll_effect() {
-        let line = match effect {
-            Effect::Everyone(message) | Effect::Client(message) => said("client", message),
-            Effect::Sidebands(message) => said("sidebands", message),
-            Effect::Voice(ToVoice::Event(json)) => format!("voice: event {}", json.as_str()),
-            Effect::Voice(ToVoice::Audio { frame, .. }) => format!("voice: append {frame:?}"),
-            Effect::Voice(message) => format!("voice: {message:?}"),
-            Effect::Issuer(question) => format!("issuer: {question:?}"),
-            Effect::Record(sample) => format!("record: {} {:?}", sample.hop.name(), sample.took),
-            Effect::Count(tally) => format!("count: {tally:?}"),
-            Effect::Close(reason) => format!("close: {reason:?}"),
-        };
-        writeln!(out, "    {at} {line}").expect("a string takes it");
-    }
-}
-
-fn said(to: &str, message: ToClient) -> String {
-    match message {
-        ToClient::Event(json) => format!("{to}: event {}", json.as_str()),
-        ToClient::Created(json) => format!("{to}: created {}", json.as_str()),
-        ToClient::Missed(missed) => {
-            let missed = missed.into_iter().map(|missed| said("", missed));
-            format!("{to}: missed{}", missed.collect::<Vec<_>>().join(","))
-        }
-        ToClient::Play { position, .. } => format!("{to}: play at {position:?}"),
-        ToClient::Output(output, response) => {
-            format!("{to}: output {output:?} {response}").to_lowercase()
-        }
-        ToClient::Notice(Notice::State(state)) => {
-            let state = format!("{state:?}").to_uppercase();
-            match to {
-                "client" => format!("state: {state}"),
-                _ => format!("{to}: state {state}"),
-            }
-        }
-        ToClient::Notice(notice) if to == "client" => format!("notice: {notice:?}"),
-        ToClient::Notice(notice) => format!("{to}: {notice:?}"),
-        ToClient::Fault(fault) => format!("{to}: fault {}", fault.code),
-        ToClient::Flush => format!("{to}: Flush"),
-        ToClient::Close(reason) => format!("{to}: Close({reason:?})"),
-    }
+    Some((at, Step::Input(input)))
 }
 
 fn sound(millis: &str) -> Bytes {

@@ -127,7 +127,7 @@ struct Item {
     received: usize,
     waiting: VecDeque<(Bytes, Instant)>,
     waiting_bytes: usize,
-    /// What was released last, as far as the ear has not got to it.
+    /// What was released last, and may not have got to the ear.
     released: VecDeque<Released>,
     /// Where its sound lies on the timeline, in order, without overlaps.
     spans: Vec<Span>,
@@ -237,9 +237,9 @@ impl Playout {
             return None;
         }
         let allowed = self.origin + self.end.saturating_sub(self.config.lead);
-        let ear = self.ear(now);
+        let heard = self.position(now).saturating_sub(MAX_EAR_DELAY);
         let reply = self.replies.iter_mut().find(|reply| reply.has_frame())?;
-        let (payload, arrived) = reply.take_frame(position, ear)?;
+        let (payload, arrived) = reply.take_frame(position, heard)?;
         let first = !std::mem::replace(&mut reply.begun, true);
         self.waiting = self.waiting.saturating_sub(payload.len());
         self.end = position + FRAME;
@@ -374,10 +374,10 @@ impl Reply {
         self.current().is_some_and(Item::has_frame)
     }
 
-    fn take_frame(&mut self, position: Duration, ear: Duration) -> Option<(Bytes, Instant)> {
+    fn take_frame(&mut self, position: Duration, heard: Duration) -> Option<(Bytes, Instant)> {
         let item = self.items.iter_mut().find(|item| !item.is_released())?;
 
-        item.take_frame(position, ear)
+        item.take_frame(position, heard)
     }
 
     /// The item whose turn it is.
@@ -414,8 +414,9 @@ impl Item {
         self.complete && self.waiting_bytes == 0
     }
 
-    /// Takes up to a frame, and says when the last of it arrived.
-    fn take_frame(&mut self, position: Duration, ear: Duration) -> Option<(Bytes, Instant)> {
+    /// Takes up to a frame, and says when the last of it arrived. What ended before `heard` has
+    /// surely been heard.
+    fn take_frame(&mut self, position: Duration, heard: Duration) -> Option<(Bytes, Instant)> {
         let mut frame = BytesMut::with_capacity(FRAME_BYTES);
         let mut arrived = None;
         while frame.len() < FRAME_BYTES
@@ -430,7 +431,7 @@ impl Item {
         }
         self.waiting_bytes -= frame.len();
         let (payload, arrived) = (frame.freeze(), arrived?);
-        while self.released.front().is_some_and(|out| out.end() <= ear) {
+        while self.released.front().is_some_and(|out| out.end() <= heard) {
             self.released.pop_front();
         }
         self.released.push_back(Released {

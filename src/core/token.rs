@@ -174,9 +174,21 @@ impl Rotation {
         }
     }
 
-    /// The client has fetched a credential that expires then.
-    pub fn accept(&mut self, expires_at: Instant, now: Instant) {
-        self.hold(expires_at, now);
+    /// The client has fetched a credential that expires then; returns whether that is later than
+    /// what it holds.
+    pub fn accept(&mut self, expires_at: Instant, now: Instant) -> bool {
+        let later = match self.stage {
+            Stage::Holding {
+                expires_at: held, ..
+            } => expires_at > held,
+            Stage::Renewing { until, .. } => expires_at > until,
+            Stage::Lapsed { .. } => expires_at > now,
+        };
+        if later {
+            self.hold(expires_at, now);
+        }
+
+        later
     }
 
     /// Returns what is due at `now`.
@@ -273,5 +285,255 @@ impl Random {
         let share = ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
 
         bound.mul_f64(share)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test picks an origin")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewal_is_due_well_ahead_of_the_end_but_not_too_early() {
+        for (life, earliest, latest) in [
+            (300, 255_000, 270_000),
+            (60, 30_000, 40_000),
+            (10, 5_000, 6_667),
+        ] {
+            for seed in 0..100 {
+                let (rotation, t0) = rotation(life, seed);
+                let due = rotation.poll_timeout().unwrap() - t0;
+                assert!(due >= ms(earliest) && due <= ms(latest), "{life}: {due:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ten_thousand_that_begin_together_renew_apart() {
+        let sessions = 10_000;
+        let mut due: Vec<_> = (0..sessions)
+            .map(|seed| {
+                let (rotation, t0) = rotation(300, seed);
+                (rotation.poll_timeout().unwrap() - t0).as_millis()
+            })
+            .collect();
+        due.sort_unstable();
+
+        // Fifteen seconds of jitter: some 667 of them in each.
+        let busiest = due.chunk_by(|a, b| a / 1_000 == b / 1_000);
+        let busiest = busiest.map(<[_]>::len).max().unwrap();
+        assert!(busiest < 800, "{busiest} within one second");
+        let most_at_once = due.chunk_by(PartialEq::eq).map(<[_]>::len).max().unwrap();
+        assert!(most_at_once < 10, "{most_at_once} within a millisecond");
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_schedule_and_each_renewal_has_its_own_moment() {
+        let (mut one, t0) = rotation(300, 7);
+        let (two, _) = rotation(300, 7);
+        let due = one.poll_timeout().unwrap() - t0;
+        assert!(two.poll_timeout().is_some());
+
+        let now = renewed(&mut one, "b", 300);
+        let again = one.poll_timeout().unwrap() - now;
+        assert_ne!(due, again, "the jitter is drawn anew");
+    }
+
+    #[test]
+    fn an_acknowledged_credential_is_held_until_the_next_is_due() {
+        let (mut rotation, _) = rotation(60, 1);
+        let now = renewed(&mut rotation, "b", 60);
+
+        let due = rotation.poll_timeout().unwrap();
+        assert!(due >= now + secs(30) && due <= now + secs(40));
+        assert_eq!(rotation.poll(due - ms(1)), None);
+        assert_eq!(rotation.poll(due), Some(Step::Renew));
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_sent_again_and_again_and_given_up_once() {
+        let (mut rotation, t0) = rotation(300, 1);
+        let due = rotation.poll_timeout().unwrap();
+        assert_eq!(rotation.poll(due), Some(Step::Renew));
+        rotation.offer(credential("b", due + secs(300)), due);
+
+        let steps = steps(&mut rotation, t0 + secs(10_000));
+        let (last, offers) = steps.split_last().unwrap();
+        let offered: Vec<_> = offers.iter().map(|(at, _)| *at - due).collect();
+        let left = t0 + secs(300) - due;
+        let expected = [secs(5), secs(15), secs(35)].into_iter();
+        let expected: Vec<_> = expected.filter(|after| *after < left).collect();
+        assert_eq!(offered, expected);
+        let all_offers = offers.iter().all(
+            |(_, step)| matches!(step, Step::Offer(credential) if credential.id == "b".into()),
+        );
+        assert!(all_offers);
+        assert_eq!(*last, (t0 + secs(300), Step::Lapse));
+        assert_eq!(rotation.poll_timeout(), None);
+    }
+
+    #[test]
+    fn an_issuer_that_has_nothing_is_asked_again_until_it_has() {
+        let (mut rotation, t0) = rotation(300, 1);
+        let due = rotation.poll_timeout().unwrap();
+        assert_eq!(rotation.poll(due), Some(Step::Renew));
+        rotation.fail(due);
+        for after in [1, 3, 7, 15] {
+            assert_eq!(rotation.poll_timeout(), Some(due + secs(after)));
+            assert_eq!(rotation.poll(due + secs(after)), Some(Step::Renew));
+            rotation.fail(due + secs(after));
+        }
+        let now = due + secs(16);
+        rotation.offer(credential("b", now + secs(300)), now);
+        assert!(rotation.acknowledge(&"b".into(), now));
+        assert!(rotation.poll_timeout().unwrap() > t0 + secs(300));
+    }
+
+    #[test]
+    fn an_issuer_that_never_has_anything_lets_the_credential_lapse() {
+        let (mut rotation, t0) = rotation(10, 1);
+        let mut lapses = vec![];
+        while let Some(at) = rotation.poll_timeout() {
+            match rotation.poll(at) {
+                Some(Step::Renew) => rotation.fail(at),
+                Some(Step::Lapse) => lapses.push(at - t0),
+                other => assert_eq!(other, None),
+            }
+        }
+        assert_eq!(lapses, [secs(10)]);
+    }
+
+    #[test]
+    fn only_the_credential_that_was_offered_is_acknowledged_and_once() {
+        let (mut rotation, _) = rotation(60, 1);
+        let due = rotation.poll_timeout().unwrap();
+        assert!(!rotation.acknowledge(&"b".into(), due), "nothing is due");
+        rotation.poll(due);
+        assert!(!rotation.acknowledge(&"b".into(), due), "not offered");
+        rotation.offer(credential("b", due + secs(60)), due);
+        assert!(!rotation.acknowledge(&"a".into(), due), "another one");
+        assert!(rotation.acknowledge(&"b".into(), due));
+        assert!(!rotation.acknowledge(&"b".into(), due), "no news");
+    }
+
+    #[test]
+    fn an_acknowledgement_that_is_late_still_counts() {
+        let (mut rotation, t0) = rotation(60, 1);
+        let due = rotation.poll_timeout().unwrap();
+        rotation.poll(due);
+        rotation.offer(credential("b", t0 + secs(120)), due);
+        assert_eq!(rotation.poll(t0 + secs(60)), Some(Step::Lapse));
+
+        assert!(rotation.acknowledge(&"b".into(), t0 + secs(61)));
+        assert!(rotation.poll_timeout().unwrap() > t0 + secs(61));
+    }
+
+    #[test]
+    fn a_client_that_fetches_is_reminded_and_what_it_fetched_is_held() {
+        let (mut rotation, t0) = rotation_by(Renewal::Fetch, 300, 1);
+        let due = rotation.poll_timeout().unwrap();
+        let within = t0 + secs(300) - due;
+        assert_eq!(rotation.poll(due), Some(Step::Announce { within }));
+        let reminder = due + secs(5);
+        assert_eq!(rotation.poll_timeout(), Some(reminder));
+        let within = within - secs(5);
+        assert_eq!(rotation.poll(reminder), Some(Step::Announce { within }));
+
+        assert!(!rotation.accept(t0 + secs(300), reminder), "the old one");
+        assert!(rotation.accept(t0 + secs(600), reminder));
+        assert!(rotation.poll_timeout().unwrap() > t0 + secs(500));
+    }
+
+    #[test]
+    fn a_client_that_comes_back_late_has_time_to_take_a_new_credential() {
+        let (mut rotation, t0) = rotation(60, 1);
+        let due = rotation.poll_timeout().unwrap();
+        rotation.poll(due);
+        rotation.fail(due);
+        assert_eq!(
+            steps(&mut rotation, t0 + secs(61)).last().unwrap().1,
+            Step::Lapse
+        );
+
+        let back = t0 + secs(100);
+        rotation.attach(back);
+        assert_eq!(rotation.poll(back), Some(Step::Renew));
+        rotation.offer(credential("b", back + secs(60)), back);
+        let steps = steps(&mut rotation, back + secs(1_000));
+        let lapses = steps.iter().filter(|(_, step)| *step == Step::Lapse);
+        assert_eq!(
+            lapses.map(|(at, _)| *at).collect::<Vec<_>>(),
+            [back + secs(20)]
+        );
+    }
+
+    #[test]
+    fn a_client_that_comes_back_in_time_keeps_what_it_holds() {
+        let (mut rotation, t0) = rotation(60, 1);
+        let due = rotation.poll_timeout();
+        rotation.attach(t0 + secs(10));
+        assert_eq!(rotation.poll_timeout(), due);
+        assert_eq!(rotation.poll(t0 + secs(10)), None);
+    }
+
+    #[test]
+    fn a_credential_that_is_dead_on_arrival_does_not_spin() {
+        let (mut rotation, t0) = rotation(0, 1);
+        let steps = steps(&mut rotation, t0 + secs(100));
+        assert!(steps.len() < 10, "{steps:?}");
+        assert_eq!(steps.last().unwrap().1, Step::Lapse);
+    }
+
+    fn rotation(life: u64, seed: u64) -> (Rotation, Instant) {
+        rotation_by(Renewal::InBand, life, seed)
+    }
+
+    fn rotation_by(renewal: Renewal, life: u64, seed: u64) -> (Rotation, Instant) {
+        let t0 = Instant::now();
+        let config = RotationConfig::default();
+
+        (
+            Rotation::new(config, renewal, t0 + secs(life), seed, t0),
+            t0,
+        )
+    }
+
+    /// Renews when it is due, and says when that was.
+    fn renewed(rotation: &mut Rotation, id: &str, life: u64) -> Instant {
+        let due = rotation.poll_timeout().unwrap();
+        assert_eq!(rotation.poll(due), Some(Step::Renew));
+        rotation.offer(credential(id, due + secs(life)), due);
+        assert!(rotation.acknowledge(&id.into(), due));
+
+        due
+    }
+
+    /// All that is due until then, if nobody answers.
+    fn steps(rotation: &mut Rotation, until: Instant) -> Vec<(Instant, Step)> {
+        let mut steps = vec![];
+        while let Some(at) = rotation.poll_timeout().filter(|at| *at <= until) {
+            steps.extend(rotation.poll(at).map(|step| (at, step)));
+            assert!(rotation.poll_timeout().is_none_or(|next| next > at));
+        }
+
+        steps
+    }
+
+    fn credential(id: &str, expires_at: Instant) -> Credential {
+        Credential {
+            id: id.into(),
+            token: "ek_x".into(),
+            resume: "rt_x".into(),
+            expires_at,
+            expires_unix: 0,
+        }
+    }
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::core::ids::TokenId;
-use crate::core::port::{Credential, FromIssuer, Notice, ToClient, ToIssuer, Token};
+use crate::core::port::{Credential, Fault, FromIssuer, Notice, ToClient, ToIssuer, Token};
 use crate::core::session::seat::Seat;
 use crate::core::session::{Access, Effect, Session, SessionConfig};
 use crate::core::tally::Tally;
@@ -145,11 +145,7 @@ impl Session {
                 }
             }
             (Some(Question::Judgement), FromIssuer::Issued(credential)) => {
-                if let Some(rotation) = &mut self.keys.rotation {
-                    rotation.accept(credential.expires_at, now);
-                    self.count(Tally::Rotated);
-                }
-                self.give(credential);
+                self.on_accepted(credential, now);
             }
             (Some(Question::Judgement), FromIssuer::Refused(fault)) => {
                 self.confide(Notice::TokenRefused(fault));
@@ -164,6 +160,16 @@ impl Session {
             | (Some(Question::Return), FromIssuer::Issued(_))
             | (None, _) => {}
         }
+    }
+
+    fn on_accepted(&mut self, credential: Credential, now: Instant) {
+        if let Some(rotation) = &mut self.keys.rotation {
+            if !rotation.accept(credential.expires_at, now) {
+                return self.confide(Notice::TokenRefused(not_newer()));
+            }
+            self.count(Tally::Rotated);
+        }
+        self.give(credential);
     }
 
     fn call_back(&mut self, resume: Token) {
@@ -194,4 +200,11 @@ impl Session {
     fn is_extended(&self) -> bool {
         matches!(self.seat, Seat::Taken { extended: true })
     }
+}
+
+fn not_newer() -> Fault {
+    Fault::invalid(
+        "token_not_newer",
+        "The token does not expire later than the one before; fetch a fresh one and present that.",
+    )
 }

@@ -4,6 +4,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "the simulation picks the origin")]
 
+mod presence;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,8 @@ use voxline::core::port::{
     State, ToClient, ToVoice, Usage, VoiceSession,
 };
 use voxline::core::session::{Effect, Input, Loss, Neighbor, Playback, Session, SessionConfig};
+
+use crate::presence::Presence;
 
 const FRAME: Duration = Duration::from_millis(20);
 const STEPS: usize = 400;
@@ -52,7 +56,7 @@ fn the_same_seed_is_the_same_conversation() {
     }
 }
 
-const KINDS: [&str; 20] = [
+const KINDS: [&str; 38] = [
     "event",
     "play",
     "flush",
@@ -73,6 +77,24 @@ const KINDS: [&str; 20] = [
     "record",
     "cancelling -> listening",
     "thinking -> recovering",
+    "parked",
+    "resumed",
+    "abandoned",
+    "replaced",
+    "missed",
+    "events lost",
+    "taken back",
+    "clear while away",
+    "session",
+    "token",
+    "token again",
+    "token_expiring",
+    "token_refused",
+    "rotated",
+    "rotation failed",
+    "reconnect",
+    "revoked",
+    "too long",
 ];
 
 struct World {
@@ -84,8 +106,10 @@ struct World {
     transcript: Vec<Effect>,
     seen: BTreeSet<&'static str>,
 
+    presence: Presence,
     config: PlayoutConfig,
     reports: bool,
+    ear_delay: Duration,
     link_up: bool,
     ever_up: bool,
     closed: bool,
@@ -115,9 +139,15 @@ struct Heard {
     response: ResponseId,
     label: u8,
     received: Duration,
-    played: Duration,
-    first: Option<Duration>,
+    /// Where each frame of it lies on the timeline.
+    played: Vec<Duration>,
     settled: bool,
+}
+
+impl Heard {
+    fn played(&self) -> Duration {
+        FRAME * self.played.len() as u32
+    }
 }
 
 impl World {
@@ -136,10 +166,9 @@ impl World {
             ..PlayoutConfig::default()
         };
         let reports = random.below(2) == 0;
-        let session = Session::new(
-            SessionConfig::new("sess".into(), Playback::Relay(config)),
-            origin,
-        );
+        let mut session = SessionConfig::new("sess".into(), Playback::Relay(config));
+        let presence = Presence::new(&mut session, &mut random, origin);
+        let session = Session::new(session, origin);
         let mut world = Self {
             seed,
             random,
@@ -148,6 +177,8 @@ impl World {
             session,
             transcript: vec![],
             seen: BTreeSet::new(),
+            presence,
+            ear_delay: config.ear_delay,
             config,
             reports,
             link_up: false,
@@ -169,6 +200,7 @@ impl World {
         }
         world.wait_until(world.now + Duration::from_secs(7200));
         world.promise(world.closed, "nothing waits for ever");
+        world.check_counts();
 
         world
     }
@@ -181,17 +213,28 @@ impl World {
             _ => Duration::from_millis(self.random.below(90)),
         };
         self.wait_until(self.now + pause);
+        for input in self.comings_and_goings() {
+            self.put(input);
+        }
         for input in self.inputs() {
-            let interrupts = matches!(
-                input,
-                Input::Voice(FromVoice::SpeechStarted { .. })
-                    | Input::Client(FromClient::ClearOutput)
-            );
-            self.session.handle(input, self.now);
-            self.check_effects();
-            if interrupts && !self.closed && self.link_up {
-                self.promise(self.sounding.is_empty(), "an interruption is silence");
-            }
+            self.put(input);
+        }
+    }
+
+    fn put(&mut self, input: Input) {
+        if !self.allows(&input) {
+            return;
+        }
+        let interrupts = matches!(
+            input,
+            Input::Voice(FromVoice::SpeechStarted { .. }) | Input::Client(FromClient::ClearOutput)
+        );
+        self.foresee(&input);
+        self.session.handle(input, self.now);
+        self.check_effects();
+        self.check_presence();
+        if interrupts && !self.closed && self.link_up {
+            self.promise(self.sounding.is_empty(), "an interruption is silence");
         }
     }
 
@@ -200,6 +243,7 @@ impl World {
             self.now = self.now.max(due);
             self.session.handle_timeout(self.now);
             self.check_effects();
+            self.check_presence();
 
             let next = self.session.poll_timeout();
             self.promise(next.is_none_or(|at| self.now < at), "time moves on");
@@ -232,7 +276,11 @@ impl World {
                 vec![voice(FromVoice::Down(end))]
             }
             5 if self.random.below(60) == 0 => vec![Input::Shutdown],
-            6 if self.random.below(60) == 0 => vec![Input::Client(FromClient::Hangup)],
+            6 if self.random.below(60) == 0 => vec![match self.random.below(3) {
+                0 => Input::Revoked,
+                1 => Input::HungUp,
+                _ => Input::Client(FromClient::Hangup),
+            }],
             7 if self.random.below(60) == 0 => vec![Input::Lost(Neighbor::Client, Loss::Overrun)],
             8..12 => vec![Input::Client(FromClient::Audio {
                 payload: sound(0, 20),
@@ -255,6 +303,11 @@ impl World {
             24..28 => self.stale(),
             28..32 => self.end_answer(),
             32 => self.end_item(),
+            34 if self.is_away() => {
+                let long = Json::from("x".repeat(100_000));
+                let count = self.random.below(9) as usize;
+                vec![voice(FromVoice::Event(long)); count]
+            }
             33 => vec![voice(FromVoice::Error {
                 code: "response_cancel_not_active".to_owned(),
                 answers_relay: true,
@@ -347,8 +400,7 @@ impl World {
             response: response.clone(),
             label,
             received: Duration::ZERO,
-            played: Duration::ZERO,
-            first: None,
+            played: vec![],
             settled: false,
         });
         if !self.silenced.contains(response) {
@@ -416,10 +468,9 @@ impl World {
             .unwrap_or(self.origin)
             .max(self.origin);
 
-        Played {
-            position: (at - self.origin).saturating_sub(delay).min(self.played_to),
-            at,
-        }
+        let position = (at - self.origin).saturating_sub(delay).min(self.played_to);
+
+        Played { position, at }
     }
 
     fn check_effects(&mut self) {
@@ -427,13 +478,23 @@ impl World {
             self.promise(!self.closed, "nothing is said after closing");
             self.transcript.push(effect.clone());
             match effect {
-                Effect::Everyone(message) | Effect::Client(message) => self.check_client(message),
-                Effect::Sidebands(_) | Effect::Issuer(_) | Effect::Count(_) => {}
+                Effect::Everyone(message) => {
+                    self.check_everyone(&message);
+                    self.check_client(message);
+                }
+                Effect::Sidebands(message) => {
+                    self.check_sidebands(&message);
+                    self.check_client(message);
+                }
+                Effect::Client(message) => self.check_confidence(message),
+                Effect::Issuer(question) => self.answer(question),
+                Effect::Count(tally) => self.check_count(tally),
                 Effect::Voice(message) => self.check_voice(message),
                 Effect::Record(_) => self.saw("record"),
-                Effect::Close(_) => {
+                Effect::Close(reason) => {
                     self.closed = true;
                     self.saw("close");
+                    self.check_close(reason);
                 }
             }
         }
@@ -451,15 +512,6 @@ impl World {
                     );
                 }
             }
-            ToClient::Play {
-                frame,
-                position,
-                due,
-            } => {
-                self.saw("play");
-                self.check_play(frame.payload[0], position, due);
-            }
-            ToClient::Flush => self.saw("flush"),
             ToClient::Output(Output::Started, response) => {
                 self.saw("started");
                 self.promise(
@@ -483,10 +535,6 @@ impl World {
             ToClient::Notice(Notice::Interrupted { .. }) => self.saw("interrupted"),
             ToClient::Notice(Notice::Latency(_)) => self.saw("latency"),
             ToClient::Notice(Notice::Closing { .. }) => self.saw("closing"),
-            ToClient::Notice(Notice::Session { .. }) => self.saw("session"),
-            ToClient::Notice(Notice::Token(_)) => self.saw("token"),
-            ToClient::Notice(Notice::TokenExpiring { .. }) => self.saw("token_expiring"),
-            ToClient::Notice(Notice::Reconnect { .. }) => self.saw("reconnect"),
             ToClient::Fault(fault) => {
                 self.saw("fault");
                 if fault.code == "output_audio_buffer_full" {
@@ -496,8 +544,20 @@ impl World {
                         .for_each(|item| item.received = Duration::MAX);
                 }
             }
-            ToClient::Notice(Notice::TokenRefused(_)) => self.saw("token_refused"),
-            ToClient::Created(_) | ToClient::Missed(_) | ToClient::Close(_) => {}
+            ToClient::Close(_) => {}
+            ToClient::Notice(
+                Notice::Session { .. }
+                | Notice::Token(_)
+                | Notice::TokenExpiring { .. }
+                | Notice::Reconnect { .. }
+                | Notice::TokenRefused(_),
+            )
+            | ToClient::Created(_)
+            | ToClient::Missed(_)
+            | ToClient::Play { .. }
+            | ToClient::Flush => {
+                self.promise(false, "what is the client's own is not shown around")
+            }
         }
     }
 
@@ -519,9 +579,8 @@ impl World {
         let Some(item) = item else {
             return self.promise(false, "only an answer is played");
         };
-        item.played += FRAME;
-        item.first.get_or_insert(position);
-        let (response, received, played) = (item.response.clone(), item.received, item.played);
+        item.played.push(position);
+        let (response, received, played) = (item.response.clone(), item.received, item.played());
         self.promise(
             played < received.saturating_add(FRAME),
             "what is played was received",
@@ -581,9 +640,9 @@ impl World {
             ToVoice::Delete(item) => {
                 self.saw("delete");
                 let (_, _, first) = self.settle(&item);
-                let ear = (self.now - self.origin).saturating_sub(self.config.ear_delay);
+                let ear = (self.now - self.origin).saturating_sub(self.ear_delay);
                 let unheard = first.is_none_or(|first| ear < first + Duration::from_millis(1));
-                self.promise(self.reports || unheard, "what was heard is not deleted");
+                self.promise(unheard, "what was heard is not deleted");
             }
         }
     }
@@ -591,7 +650,7 @@ impl World {
     fn settle(&mut self, id: &ItemId) -> (Duration, Duration, Option<Duration>) {
         let item = self.items.get_mut(id).expect("the item is known");
         let again = std::mem::replace(&mut item.settled, true);
-        let facts = (item.played, item.received, item.first);
+        let facts = (item.played(), item.received, item.played.first().copied());
         self.promise(!again, "an item is settled once");
 
         facts
