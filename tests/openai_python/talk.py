@@ -1,4 +1,5 @@
-"""Talks to the relay with OpenAI's own Python client: a spoken turn, an interruption, refusals.
+"""Talks to the relay with OpenAI's own Python client: spoken turns, an interruption, calls, client
+secrets, transcription, refusals.
 
     talk.py BINARY
 
@@ -10,6 +11,7 @@ import array
 import asyncio
 import base64
 import os
+import pathlib
 import secrets
 import sys
 import time
@@ -22,6 +24,7 @@ SPEECH = (
     "/usr/share/pocketsphinx/test/data/librivox/"
     "sense_and_sensibility_01_austen_64kb-0880.wav"
 )
+OFFER = pathlib.Path(__file__).parents[1] / "support/chromium.sdp"
 MODEL = "gpt-realtime-2.1"
 RATE = 24_000
 FRAME = RATE // 50 * 2  # bytes in 20 ms
@@ -32,7 +35,14 @@ async def main(binary):
     key = secrets.token_urlsafe(16)
     relay, address = await start(binary, key)
     client = openai.AsyncOpenAI(api_key=key, base_url=f"http://{address}/v1", max_retries=0)
-    checks = [a_spoken_turn_and_an_interruption, a_wrong_key, no_model, an_offer_that_is_none]
+    checks = [
+        a_spoken_turn_and_an_interruption,
+        an_item_is_retrieved,
+        a_call_is_created_and_hung_up,
+        a_wrong_key,
+        no_model,
+        an_offer_that_is_none,
+    ]
     failed = 0
     try:
         for check in checks:
@@ -128,6 +138,42 @@ async def interruption(talk):
     assert done.event.response.status == "completed", done.event.response.status
     print(f"  speech over the answer -> speech_started  {ms(started.at - began)}")
     print(f"  the answer: {status}, truncated at {truncated.event.audio_end_ms} ms")
+
+
+async def an_item_is_retrieved(client):
+    async with client.realtime.connect(model=MODEL) as connection:
+        talk = Talk(connection)
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(talk.listen())
+            await talk.heard("session.created")
+            content = [{"type": "input_text", "text": "Remember the milk."}]
+            item = {"id": "item_milk", "type": "message", "role": "user", "content": content}
+            await connection.conversation.item.create(item=item)
+            await talk.heard("conversation.item.added")
+            await connection.conversation.item.retrieve(item_id="item_milk")
+            retrieved = await talk.heard("conversation.item.retrieved")
+            assert retrieved.event.item.id == "item_milk", retrieved.event
+            assert retrieved.event.item.content[0].text == "Remember the milk.", retrieved.event
+            listening.cancel()
+
+
+async def a_call_is_created_and_hung_up(client):
+    session = {"type": "realtime", "model": MODEL}
+    created = await client.realtime.calls.with_raw_response.create(
+        sdp=OFFER.read_text(), session=session
+    )
+    assert created.http_response.status_code == 201, created.http_response
+    answer = created.parse().text
+    assert answer.startswith("v=0\r\n") and "a=candidate:" in answer, answer
+    call = created.headers["location"].removeprefix("/v1/realtime/calls/")
+    assert call.startswith("rtc_"), call
+    await client.realtime.calls.hangup(call)
+    try:
+        await client.realtime.calls.hangup(call)
+    except openai.NotFoundError:
+        pass
+    else:
+        raise AssertionError("the call was there after its end")
 
 
 async def a_wrong_key(client):
