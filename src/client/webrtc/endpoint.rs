@@ -62,6 +62,8 @@ pub struct Settings {
     /// A call ends when nothing that is surely the client's, be it a connectivity check, is heard
     /// for this long.
     pub media_idle: Duration,
+    /// Whether clients may open `voxline` and `voxline.timing`, and get notices there.
+    pub notices: bool,
 }
 
 impl Default for Settings {
@@ -73,6 +75,7 @@ impl Default for Settings {
             max_offer: 64 * 1024,
             connect_timeout: Duration::from_secs(30),
             media_idle: Duration::from_secs(15),
+            notices: true,
         }
     }
 }
@@ -123,7 +126,8 @@ impl Endpoint {
         let line = self.mux.connect(ice.clone(), remote, clock::now());
         // On a task of its own: should an offer make the library panic, it is this one's problem.
         let mut task = JoinSet::new();
-        task.spawn(negotiate(offer, ice, line, self.addresses.clone()));
+        let (addresses, notices) = (self.addresses.clone(), self.settings.notices);
+        task.spawn(negotiate(offer, ice, line, addresses, notices));
         let joined = tokio::time::timeout(ANSWER_TIMEOUT, task.join_next()).await;
         let call = match joined {
             Ok(Some(Ok(call))) => call?,
@@ -157,12 +161,13 @@ async fn negotiate(
     ice: Credentials,
     line: Line,
     addresses: Vec<SocketAddr>,
+    notices: bool,
 ) -> Result<Call, OfferError> {
     let tasks = Arc::new(Tasks::default());
     let link = Link::default();
     let gathered = Arc::new(Notify::new());
     let (sender, events) = mpsc::channel(PEER_EVENTS);
-    let handler = Handler::new(sender, &tasks, link.clone(), Arc::clone(&gathered));
+    let handler = Handler::new(sender, &tasks, link.clone(), Arc::clone(&gathered), notices);
     let runtime = LegRuntime {
         tasks: Arc::downgrade(&tasks),
         port: line.port(),

@@ -45,11 +45,11 @@ pub(crate) enum Label {
 }
 
 impl Label {
-    fn parse(label: &str) -> Option<Self> {
+    fn parse(label: &str, notices: bool) -> Option<Self> {
         match label {
             "oai-events" => Some(Self::Events),
-            "voxline" => Some(Self::Voxline),
-            "voxline.timing" => Some(Self::Timing),
+            "voxline" if notices => Some(Self::Voxline),
+            "voxline.timing" if notices => Some(Self::Timing),
             _ => None,
         }
     }
@@ -69,23 +69,27 @@ pub(crate) struct Handler {
     tasks: Weak<Tasks>,
     link: Link,
     gathered: Arc<Notify>,
+    notices: bool,
     tracks: AtomicUsize,
     channels: AtomicUsize,
 }
 
 impl Handler {
-    /// `gathered` is notified when the local candidates are complete.
+    /// `gathered` is notified when the local candidates are complete; without `notices`, only
+    /// OpenAI's events have a channel.
     pub(crate) fn new(
         events: mpsc::Sender<PeerEvent>,
         tasks: &Arc<Tasks>,
         link: Link,
         gathered: Arc<Notify>,
+        notices: bool,
     ) -> Self {
         Self {
             events,
             tasks: Arc::downgrade(tasks),
             link,
             gathered,
+            notices,
             tracks: AtomicUsize::new(0),
             channels: AtomicUsize::new(0),
         }
@@ -126,7 +130,7 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
         if self.channels.fetch_add(1, Ordering::Relaxed) < MAX_CHANNELS {
-            self.spawn(read_channel(channel, self.events.clone()));
+            self.spawn(read_channel(channel, self.events.clone(), self.notices));
         } else {
             tracing::info!("Client opened too many data channels");
             self.link.gone.cancel();
@@ -146,11 +150,15 @@ async fn read_track(track: Arc<dyn TrackRemote>, events: Option<mpsc::Sender<Pee
     }
 }
 
-async fn read_channel(channel: Arc<dyn DataChannel>, events: mpsc::Sender<PeerEvent>) {
+async fn read_channel(
+    channel: Arc<dyn DataChannel>,
+    events: mpsc::Sender<PeerEvent>,
+    notices: bool,
+) {
     let Ok(name) = channel.label().await else {
         return;
     };
-    let Some(label) = Label::parse(&name) else {
+    let Some(label) = Label::parse(&name, notices) else {
         tracing::debug!("Data channel with an unknown label closed");
         let _ = channel.close().await;
         return;
