@@ -15,10 +15,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("auth", &["clock", "core"]),
     ("telemetry", &["core"]),
     ("provider", &["clock", "core", "wire"]),
-    ("sim", &["clock", "core", "media"]),
     ("gateway", &["core", "provider", "wire"]),
     ("client", &["clock", "core", "media", "wire"]),
     ("driver", &["clock", "core"]),
+    (
+        "sim",
+        &[
+            "client", "clock", "core", "driver", "media", "provider", "wire",
+        ],
+    ),
     ("config", &["auth", "sim"]),
     (
         "server",

@@ -30,6 +30,14 @@ pub(crate) struct Wanted {
     intent: Option<String>,
 }
 
+/// What a client has come for.
+pub(crate) enum Errand {
+    /// A session of its own.
+    Session(Box<Attached>),
+    /// To join the call of this name from beside.
+    Call(String),
+}
+
 /// What a client brings to the door.
 pub(crate) struct Visitor {
     key: Key,
@@ -55,6 +63,11 @@ impl Key {
             .map(|(_, key)| key.trim());
         let insecure = || offered(headers).find_map(|it| it.strip_prefix(KEY_SUBPROTOCOL));
         Self(bearer.or_else(insecure).unwrap_or_default().to_owned())
+    }
+
+    /// Returns the text, for the one who must show it again.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
     }
 
     /// Tells whether it is an API key.
@@ -93,6 +106,12 @@ impl Key {
     }
 }
 
+impl From<Attached> for Errand {
+    fn from(attached: Attached) -> Self {
+        Self::Session(Box::new(attached))
+    }
+}
+
 impl Visitor {
     pub(crate) fn new(headers: &HeaderMap, wanted: Wanted) -> Self {
         let is_beta = |protocol: &str| protocol.starts_with(BETA_SUBPROTOCOL);
@@ -103,13 +122,13 @@ impl Visitor {
         }
     }
 
-    /// Returns what the session is for, and what it begins with.
+    /// Returns what it is let in for.
     pub(crate) fn judge(
         self,
         settings: &Settings,
         secrets: &Secrets,
         now: Instant,
-    ) -> Result<Attached, Refusal> {
+    ) -> Result<Errand, Refusal> {
         let attached = self.key.opens_session(settings, secrets, now);
         let attached = attached.map_err(|error| Refusal::new(3000, error))?;
         if self.beta {
@@ -118,14 +137,22 @@ impl Visitor {
             let error = ApiError::new("beta_api_shape_disabled", message);
             return Err(Refusal::new(4000, error));
         }
-        let judged = match (self.wanted.purpose(), attached) {
+        let judged = match (self.wanted.goal(), attached) {
             (Err(error), _) => Err(error),
-            (Ok(wanted), Some(attached)) => attached.joined_to(wanted),
-            (Ok(Some(purpose)), None) => Ok(Attached {
-                config: purpose.config(),
-                purpose,
-            }),
-            (Ok(None), None) => {
+            (Ok(Goal::Call(call)), None) => Ok(Errand::Call(call)),
+            (Ok(Goal::Call(_)), Some(_)) => {
+                let message = "A client secret opens sessions; join a call with an API key.";
+                Err(ApiError::invalid_value("call_id", message))
+            }
+            (Ok(Goal::Unsaid), Some(attached)) => Ok(attached.into()),
+            (Ok(Goal::Session(purpose)), Some(attached)) => {
+                attached.joined_to(purpose).map(Errand::from)
+            }
+            (Ok(Goal::Session(purpose)), None) => {
+                let config = purpose.config();
+                Ok(Attached { purpose, config }.into())
+            }
+            (Ok(Goal::Unsaid), None) => {
                 let message = "You must provide a model parameter, such as \
                     '?model=gpt-realtime-2.1'.";
                 Err(ApiError::new("missing_model", message).at("model"))
@@ -135,26 +162,30 @@ impl Visitor {
     }
 }
 
+/// What a URL says.
+enum Goal {
+    Unsaid,
+    Session(Purpose),
+    Call(String),
+}
+
 impl Wanted {
-    fn purpose(self) -> Read<Option<Purpose>> {
+    fn goal(self) -> Read<Goal> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let all = (given(self.model), given(self.call_id), given(self.intent));
         match all {
-            (None, None, None) => Ok(None),
+            (None, None, None) => Ok(Goal::Unsaid),
             (Some(name), None, None) => {
                 let model = model(name)?;
-                Ok(Some(Purpose::Conversation { model }))
+                Ok(Goal::Session(Purpose::Conversation { model }))
             }
             (None, None, Some(intent)) if intent == "transcription" => {
-                Ok(Some(Purpose::Transcription))
+                Ok(Goal::Session(Purpose::Transcription))
             }
             (None, None, Some(intent)) => {
                 Err(ApiError::unsupported("intent", &intent, &["transcription"]))
             }
-            (None, Some(_), None) => {
-                let message = "No session found for the provided call_id.";
-                Err(ApiError::new("call_id_not_found", message).at("call_id"))
-            }
+            (None, Some(call), None) => Ok(Goal::Call(call)),
             _ => {
                 let message = "Provide exactly one of 'model', 'call_id' and 'intent'.";
                 Err(ApiError::invalid_value("model", message))
@@ -164,20 +195,21 @@ impl Wanted {
 }
 
 impl Attached {
-    /// Takes what the client itself wants, if it says so and it fits.
-    fn joined_to(self, wanted: Option<Purpose>) -> Read<Self> {
+    /// Takes what the client itself wants, if it fits.
+    fn joined_to(self, wanted: Purpose) -> Read<Self> {
         let (param, message) = match (&self.purpose, &wanted) {
-            (_, None) => return Ok(self),
-            (Purpose::Conversation { .. }, Some(Purpose::Conversation { .. }))
-            | (Purpose::Transcription, Some(Purpose::Transcription)) => {
-                let purpose = wanted.unwrap_or(self.purpose);
-                return Ok(Self { purpose, ..self });
+            (Purpose::Conversation { .. }, Purpose::Conversation { .. })
+            | (Purpose::Transcription, Purpose::Transcription) => {
+                return Ok(Self {
+                    purpose: wanted,
+                    ..self
+                });
             }
-            (Purpose::Conversation { .. }, Some(Purpose::Transcription)) => (
+            (Purpose::Conversation { .. }, Purpose::Transcription) => (
                 "intent",
                 "The client secret is for a conversation: connect with '?model=...'.",
             ),
-            (Purpose::Transcription, Some(Purpose::Conversation { .. })) => (
+            (Purpose::Transcription, Purpose::Conversation { .. }) => (
                 "model",
                 "The client secret is for a transcription: connect with '?intent=transcription'.",
             ),
@@ -206,6 +238,15 @@ fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 impl Refusal {
+    /// There is no call of the name that is to be joined.
+    pub(crate) fn unknown_call() -> Self {
+        let message = "No session found for the provided call_id.";
+        Self::new(
+            4000,
+            ApiError::new("call_id_not_found", message).at("call_id"),
+        )
+    }
+
     fn new(close: u16, error: ApiError) -> Self {
         let code = error.code.unwrap_or_default();
         Self {

@@ -1,5 +1,6 @@
 //! The embedded provider: a real server on a real socket that speaks OpenAI's GA Realtime
-//! protocol, so that the relay talks to it through the very code that talks to OpenAI.
+//! protocol, so that the relay talks to it through the very code that talks to OpenAI, and a device
+//! can call it as it would call OpenAI.
 //!
 //! It detects turns, answers, is interrupted, keeps the 60-minute cap, refuses what OpenAI
 //! refuses, and misbehaves on command ([`Fault`]). It understands nothing of what is said: its
@@ -10,6 +11,8 @@
 
 mod admission;
 mod agent;
+mod call_request;
+mod calls;
 mod codec;
 mod connection;
 mod protocol;

@@ -21,13 +21,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::clock;
-use crate::sim::admission::{SUBPROTOCOL, Visitor, Wanted};
+use crate::sim::admission::{Errand, Refusal, SUBPROTOCOL, Visitor, Wanted};
 use crate::sim::agent::Cast;
-use crate::sim::connection;
+use crate::sim::calls::{self, Calls};
 use crate::sim::protocol::error::ApiError;
 use crate::sim::secrets::{self, Attached, Secrets};
 use crate::sim::session::{Session, Setup};
 use crate::sim::settings::{Fault, Settings};
+use crate::sim::{call_request, connection};
 
 /// The largest event: 15 MiB of audio, as an append may carry, and what is around it.
 const LARGEST_EVENT: usize = 16 << 20;
@@ -46,6 +47,14 @@ struct Arrival {
     socket: WebSocket,
     visitor: Visitor,
     _place: OwnedSemaphorePermit,
+}
+
+/// What a client finds inside.
+struct Hall {
+    settings: Arc<Settings>,
+    cast: Cast,
+    secrets: Secrets,
+    calls: Calls,
 }
 
 #[derive(Clone)]
@@ -73,6 +82,7 @@ impl Sim {
 
     /// Serves until cancelled; then ends its sessions and returns within two seconds or so.
     pub async fn run(self, cancel: CancellationToken) -> io::Result<()> {
+        let addr = self.listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let listener = listener.tap_io(|stream| {
             if let Err(error) = stream.set_nodelay(true) {
@@ -81,7 +91,9 @@ impl Sim {
         });
         let max_sessions = self.settings.max_sessions.min(Semaphore::MAX_PERMITS);
         let (arrivals, mut arrived) = mpsc::channel(64);
+        let (placing, mut placed) = mpsc::channel(64);
         let secrets = Secrets::default();
+        let calls = Calls::bind(addr, self.settings.clone(), placing, cancel.clone())?;
         let door = Door {
             settings: Arc::clone(&self.settings),
             places: Arc::new(Semaphore::new(max_sessions)),
@@ -91,7 +103,12 @@ impl Sim {
             .route("/v1/realtime", get(realtime))
             .fallback(|| async { refused(StatusCode::NOT_FOUND, &not_found()) })
             .with_state(door)
-            .merge(secrets::router(self.settings.clone(), secrets.clone()));
+            .merge(secrets::router(self.settings.clone(), secrets.clone()))
+            .merge(call_request::router(
+                self.settings.clone(),
+                secrets.clone(),
+                calls.clone(),
+            ));
         let mut tasks = JoinSet::new();
         let serve = axum::serve(listener, router)
             .with_graceful_shutdown(cancel.clone().cancelled_owned())
@@ -106,14 +123,21 @@ impl Sim {
                 biased;
                 () = cancel.cancelled() => break,
                 Some(arrival) = arrived.recv() => {
-                    let (settings, cast) = (Arc::clone(&self.settings), self.cast.clone());
-                    let secrets = secrets.clone();
-                    tasks.spawn(receive(arrival, settings, secrets, cast, cancel.clone()));
+                    let hall = Hall {
+                        settings: self.settings.clone(),
+                        cast: self.cast.clone(),
+                        secrets: secrets.clone(),
+                        calls: calls.clone(),
+                    };
+                    tasks.spawn(receive(arrival, hall, cancel.clone()));
+                }
+                Some(call) = placed.recv() => {
+                    tasks.spawn(call);
                 }
                 Some(_) = tasks.join_next() => {}
             }
         }
-        drop(arrived);
+        drop((arrived, placed));
         let drained = async { while tasks.join_next().await.is_some() {} };
         if timeout(DRAIN_WITHIN, drained).await.is_err() {
             tracing::debug!("Sessions of the embedded provider were cut short");
@@ -124,21 +148,31 @@ impl Sim {
 }
 
 /// Judges one arrival and serves it to its end.
-async fn receive(
-    arrival: Arrival,
-    settings: Arc<Settings>,
-    secrets: Secrets,
-    cast: Cast,
-    cancel: CancellationToken,
-) {
+async fn receive(arrival: Arrival, hall: Hall, cancel: CancellationToken) {
     let Arrival {
         socket,
         visitor,
         _place,
     } = arrival;
+    let Hall {
+        settings,
+        cast,
+        secrets,
+        calls,
+    } = hall;
     let seed = rand::random();
-    let Attached { purpose, config } = match visitor.judge(&settings, &secrets, clock::now()) {
-        Ok(attached) => attached,
+    let judged = visitor.judge(&settings, &secrets, clock::now());
+    let Attached { purpose, config } = match judged {
+        Ok(Errand::Session(attached)) => *attached,
+        Ok(Errand::Call(id)) => {
+            match calls.find(&id) {
+                Some(call) => calls::join(socket, call).await,
+                None => {
+                    connection::refuse(socket, Refusal::unknown_call(), seed).await;
+                }
+            }
+            return;
+        }
         Err(refusal) => {
             tracing::debug!(
                 code = refusal.error.code,
@@ -210,7 +244,8 @@ async fn realtime(
 fn not_found() -> ApiError {
     ApiError::new(
         "not_found",
-        "The embedded provider serves 'GET /v1/realtime' and 'POST /v1/realtime/client_secrets'.",
+        "The embedded provider serves 'GET /v1/realtime', 'POST /v1/realtime/client_secrets', \
+         'POST /v1/realtime/calls' and 'POST /v1/realtime/calls/{id}/hangup'.",
     )
 }
 

@@ -3,6 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod admission;
+mod calls;
+#[path = "../support/peer.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod device;
 mod errors;
 mod interruption;
 mod items;
@@ -12,6 +16,9 @@ mod responses;
 mod schema;
 mod secrets;
 mod session;
+#[path = "../support/speech.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod speech;
 mod support;
 mod transcription;
 mod turns;
