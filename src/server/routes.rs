@@ -147,3 +147,105 @@ async fn identify(request: Request, next: Next) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// What operations are called in a path item of OpenAPI.
+    const VERBS: [&str; 8] = [
+        "get", "put", "post", "delete", "options", "head", "patch", "trace",
+    ];
+
+    #[test]
+    fn the_document_lists_every_route_and_nothing_else() {
+        let served: BTreeSet<_> = ROUTES
+            .iter()
+            .map(|route| (route.path.to_owned(), route.method.as_str().to_lowercase()))
+            .collect();
+        let document = document();
+        let paths = document["paths"].as_object().unwrap();
+        let listed: BTreeSet<_> = paths
+            .iter()
+            .flat_map(|(path, item)| {
+                let verbs = item.as_object().unwrap().keys();
+                let verbs = verbs.filter(|verb| VERBS.contains(&verb.as_str()));
+                verbs.map(|verb| (path.clone(), verb.clone()))
+            })
+            .collect();
+        assert_eq!(served, listed);
+    }
+
+    #[test]
+    fn every_reference_of_the_document_leads_somewhere() {
+        let document = document();
+        let mut used = BTreeSet::new();
+        references(&document, &mut used);
+        assert!(used.len() > 20, "{used:?}");
+        for reference in &used {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+        for kind in ["headers", "parameters", "responses", "schemas"] {
+            let all = document["components"][kind].as_object().unwrap();
+            for name in all.keys() {
+                let reference = format!("#/components/{kind}/{name}");
+                assert!(used.contains(&reference), "{reference} is not used");
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_of_the_document_says_who_may_use_it_and_how_it_fails() {
+        let document = document();
+        let schemes = document["components"]["securitySchemes"]
+            .as_object()
+            .unwrap();
+        let mut names = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let named = path.matches('{').count();
+            let given = item["parameters"].as_array().map_or(0, Vec::len);
+            assert_eq!(named, given, "{path}");
+            let operations = item.as_object().unwrap().iter();
+            for (verb, operation) in operations.filter(|(verb, _)| VERBS.contains(&verb.as_str())) {
+                let name = operation["operationId"].as_str().unwrap();
+                assert!(names.insert(name.to_owned()), "{name} twice");
+                let ways = operation["security"].as_array().unwrap();
+                for way in ways.iter().flat_map(|way| way.as_object().unwrap().keys()) {
+                    assert!(schemes.contains_key(way), "{name}: {way}");
+                }
+                let answers = operation["responses"].as_object().unwrap();
+                assert!(answers.contains_key("403"), "{verb} {path}: origins");
+                assert_eq!(
+                    answers.contains_key("401"),
+                    !ways.is_empty(),
+                    "{verb} {path}"
+                );
+            }
+        }
+    }
+
+    fn document() -> Value {
+        serde_json::from_str(include_str!("openapi.json")).unwrap()
+    }
+
+    fn references(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(
+                    fields
+                        .get("$ref")
+                        .and_then(Value::as_str)
+                        .map(str::to_owned),
+                );
+                fields.values().for_each(|value| references(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}

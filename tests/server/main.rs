@@ -10,6 +10,7 @@ mod calls;
 mod harness;
 mod http;
 mod limits;
+mod openapi;
 mod origin;
 mod process;
 mod secrets;
