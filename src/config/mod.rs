@@ -19,7 +19,7 @@ pub use crate::config::layers::{FILE_VARIABLE, Origin, Sources};
 pub use crate::config::reference::{reference, show};
 pub use crate::config::secret::{Keys, Secret};
 pub use crate::config::settings::{Fallback, SETTINGS, Setting};
-pub use crate::config::value::{BaseUrl, LogFilter, LogFormat, Name, Size};
+pub use crate::config::value::{BaseUrl, LogFilter, LogFormat, MediaMode, Name, Renewal, Size};
 pub use crate::config::web_origin::{Origins, SiteOrigin, WebOrigin};
 
 use crate::auth::{self, KeyDigest};
@@ -39,6 +39,7 @@ pub struct Config {
     pub origins: Origins,
     pub provider: Provider,
     pub model: Name,
+    pub media: MediaMode,
     pub connect_timeout: Duration,
     pub limits: Limits,
     pub tuning: Tuning,
@@ -101,6 +102,8 @@ pub struct Tuning {
     pub cancel_timeout: Duration,
     pub idle_timeout: Duration,
     pub playout_lead: Duration,
+    pub resume_window: Duration,
+    pub renewal: Renewal,
 }
 
 /// What is logged, and how.
@@ -187,6 +190,7 @@ impl Config {
             tls,
             provider: provider(&entries)?,
             model: entries.value("openai.model")?,
+            media: entries.value("media.mode")?,
             connect_timeout: entries.bounded("openai.connect_timeout")?,
             limits: Limits {
                 sessions,
@@ -211,6 +215,8 @@ impl Config {
                 cancel_timeout: entries.bounded("session.cancel_timeout")?,
                 idle_timeout: entries.bounded("session.idle_timeout")?,
                 playout_lead: entries.bounded("session.playout_lead")?,
+                resume_window: entries.bounded("session.resume_window")?,
+                renewal: entries.value("session.renewal")?,
             },
             sim: sim::Settings {
                 agent: entries.value("sim.agent")?,

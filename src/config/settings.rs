@@ -263,6 +263,17 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
     },
     Setting {
+        key: "media.mode",
+        value: "relay|direct",
+        default: Fallback::Value("relay"),
+        range: None,
+        about: "Which way the sound of a WebRTC call takes if the request does not say \
+                (`?media=`): through the relay, or straight between the client and the provider, \
+                which the relay then follows from beside. Direct needs a provider that takes calls \
+                (`POST /v1/realtime/calls`).",
+        secret: false,
+    },
+    Setting {
         key: "limits.sessions",
         value: "COUNT",
         default: Fallback::Value("200"),
@@ -414,6 +425,25 @@ pub const SETTINGS: &[Setting] = &[
         range: Some(("0ms", "500ms")),
         about: "How far ahead of its time sound is sent to a WebRTC client. More survives a \
                 busier relay; less leaves less to be heard after an interruption.",
+        secret: false,
+    },
+    Setting {
+        key: "session.resume_window",
+        value: "DURATION",
+        default: Fallback::Value("30s"),
+        range: Some(("0s", "5m")),
+        about: "How long a conversation waits for a client of `voxline.v1` that has lost its \
+                connection. Such a client comes back with its resume token.",
+        secret: false,
+    },
+    Setting {
+        key: "session.renewal",
+        value: "in-band|fetch",
+        default: Fallback::Value("in-band"),
+        range: None,
+        about: "How a client of `voxline.v1` comes by its next token while it talks: the relay \
+                sends it one (`in-band`), or tells it when to fetch one from your own server \
+                (`fetch`).",
         secret: false,
     },
     Setting {

@@ -167,6 +167,55 @@ impl Value for Choice {
     }
 }
 
+/// Which way a WebRTC call's sound takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MediaMode {
+    /// Through the relay.
+    Relay,
+    /// Straight between the client and the provider.
+    Direct,
+}
+
+impl MediaMode {
+    /// Returns the mode of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "relay" => Some(Self::Relay),
+            "direct" => Some(Self::Direct),
+            _ => None,
+        }
+    }
+}
+
+impl Value for MediaMode {
+    const RULE: &'static str = "relay or direct";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::named(text)
+    }
+}
+
+/// How a client comes by its next token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Renewal {
+    /// The relay sends it.
+    InBand,
+    /// The client is told when to fetch one by itself.
+    Fetch,
+}
+
+impl Value for Renewal {
+    const RULE: &'static str = "in-band or fetch";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "in-band" => Some(Self::InBand),
+            "fetch" => Some(Self::Fetch),
+            _ => None,
+        }
+    }
+}
+
 impl Value for AgentKind {
     const RULE: &'static str = "line-test or tone";
 

@@ -117,7 +117,8 @@ fn judge(authority: &Authority, headers: &HeaderMap, uri: &Uri) -> Result<Caller
     })
 }
 
-fn device(headers: &HeaderMap, uri: &Uri) -> Result<Option<String>, ApiError> {
+/// Returns the name of the device that a request says it comes from.
+pub(crate) fn device(headers: &HeaderMap, uri: &Uri) -> Result<Option<String>, ApiError> {
     let by_header = headers.get_all(DEVICE).into_iter().map(|value| {
         let text = value.to_str().map(str::trim).map(str::to_owned);
         text.map_err(|_| ambiguous("`Voxline-Device` is not plain text"))

@@ -1,5 +1,5 @@
-//! WebSocket sessions: judged as OpenAI does, after the upgrade, so that any client can read why
-//! it was turned away.
+//! WebSockets: to a session of their own, back to one, or beside one. They are judged as OpenAI
+//! judges them, after the upgrade, so that any client can read why it was turned away.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use serde::Deserialize;
 
@@ -15,16 +15,19 @@ use crate::auth::Caller;
 use crate::client::websocket::{Leg, Settings};
 use crate::core::ids::SessionId;
 use crate::core::port::Fault;
+use crate::server::App;
 use crate::server::admission::Owner;
-use crate::server::auth::{Verdict, protocols};
+use crate::server::auth::{Verdict, device, protocols};
 use crate::server::error::ApiError;
-use crate::server::{App, session};
+use crate::server::joining::{self, Role};
+use crate::server::session::{self, INVALID, Opener};
+use crate::server::sessions::{Conversation, Media};
+use crate::server::wanted::{Asked, Wanted};
 use crate::wire::realtime::Carrier;
 use crate::wire::voxline;
 
-/// OpenAI's close codes for clients that must not come back as they are.
+/// OpenAI's close code for a credential that is not accepted.
 const UNAUTHORIZED: u16 = 3000;
-const INVALID: u16 = 4000;
 
 /// The largest message that is read of a client that is being turned away: it is dropped.
 const REFUSED_SIZE: usize = 64 << 10;
@@ -34,32 +37,54 @@ const REALTIME: &str = "realtime";
 const BETA: &str = "openai-beta.realtime-v1";
 
 #[derive(Default, Deserialize)]
-pub(crate) struct Wanted {
+pub(crate) struct Parameters {
     model: Option<String>,
     call_id: Option<String>,
     intent: Option<String>,
+}
+
+/// What a client is let in to.
+enum Entry {
+    /// A session of its own.
+    Begin(Box<Opener>, Wanted),
+    /// One that runs.
+    Join(Arc<Conversation>, Role),
+}
+
+impl Entry {
+    /// Whoever joins a call says what its own client may say.
+    fn carrier(&self) -> Carrier {
+        match self {
+            Self::Begin(..) => Carrier::WebSocket,
+            Self::Join(conversation, _) => match conversation.media {
+                Media::WebSocket => Carrier::WebSocket,
+                Media::WebRtc | Media::Direct => Carrier::WebRtc,
+            },
+        }
+    }
 }
 
 /// `GET /v1/realtime`
 pub(crate) async fn connect(
     State(app): State<Arc<App>>,
     Verdict(verdict): Verdict,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+    uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
-    let wanted = wanted.unwrap_or_default().0;
-    let verdict = judge(verdict, &headers, wanted);
+    let parameters = parameters.unwrap_or_default().0;
+    let entry = verdict.and_then(|caller| judge(&app, caller, parameters, &headers, &uri));
     let notices = protocols(&headers).any(|offer| offer == voxline::SUBPROTOCOL);
     let settings = Settings {
         write_time: app.config.limits.write_time,
         ping_interval: app.config.limits.ping_interval,
         event: app.config.limits.event.0,
         notices,
-        carrier: Carrier::WebSocket,
+        carrier: entry.as_ref().map_or(Carrier::WebSocket, Entry::carrier),
     };
-    let size = match verdict {
+    let size = match entry {
         Ok(_) => settings.readable(),
         Err(_) => REFUSED_SIZE,
     };
@@ -70,79 +95,89 @@ pub(crate) async fn connect(
         upgrade.set_selected_protocol(HeaderValue::from_static(REALTIME));
     }
     let leg = move |socket: WebSocket| Leg::new(socket, settings);
-    let (caller, model) = match verdict {
-        Ok(wanted) => wanted,
-        Err(refusal) => {
-            let Refusal { fault, code } = *refusal;
-            let Ok(turn) = Arc::clone(&app.refusals).try_acquire_owned() else {
-                let status = match code {
-                    UNAUTHORIZED => StatusCode::UNAUTHORIZED,
-                    _ => StatusCode::BAD_REQUEST,
-                };
-                return Err(ApiError::new(status, fault));
+    match entry {
+        Ok(Entry::Begin(opener, wanted)) => Ok(upgrade.on_upgrade(async move |socket| {
+            session::websocket(&app, *opener, leg(socket), wanted);
+        })),
+        Ok(Entry::Join(conversation, role)) => Ok(upgrade.on_upgrade(async move |socket| {
+            joining::websocket(&conversation, role, leg(socket)).await;
+        })),
+        Err(error) => {
+            let code = match in_band(error.status()) {
+                Some(code) => code,
+                None => return Err(error),
             };
-            return Ok(upgrade.on_upgrade(async move |socket| {
-                leg(socket).refuse(fault, code).await;
+            let Ok(turn) = Arc::clone(&app.refusals).try_acquire_owned() else {
+                return Err(error);
+            };
+            Ok(upgrade.on_upgrade(async move |socket| {
+                leg(socket).refuse(error.into_fault(), code).await;
                 drop(turn);
-            }));
+            }))
         }
-    };
-    let slot = app.sessions.admit(Owner::of(&caller))?;
-    let handshake = app.admission.handshake()?;
-    let id = SessionId::from(format!("sess_{}", uuid::Uuid::new_v4().simple()));
-    Ok(upgrade.on_upgrade(async move |socket| {
-        session::websocket(&app, slot, id, leg(socket), model, handshake);
-    }))
+    }
 }
 
-/// Why a client is turned away, and OpenAI's close code for it.
-struct Refusal {
-    fault: Fault,
-    code: u16,
+/// The close code for a refusal; `None` for those that are told before the upgrade, since a
+/// client that is merely too early reads `Retry-After` there.
+fn in_band(status: StatusCode) -> Option<u16> {
+    if status == StatusCode::UNAUTHORIZED {
+        return Some(UNAUTHORIZED);
+    }
+    let is_final = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+    is_final.then_some(INVALID)
 }
 
-/// Returns who asks for which model, if all is as it must be.
 fn judge(
-    verdict: Result<Caller, ApiError>,
+    app: &App,
+    caller: Caller,
+    parameters: Parameters,
     headers: &HeaderMap,
-    wanted: Wanted,
-) -> Result<(Caller, String), Box<Refusal>> {
-    let caller = verdict.map_err(|error| {
-        let code = match error.status() {
-            StatusCode::UNAUTHORIZED => UNAUTHORIZED,
-            _ => INVALID,
-        };
-        let fault = error.into_fault();
-        Box::new(Refusal { fault, code })
-    })?;
-    let model = request(headers, wanted).map_err(|fault| {
-        let code = INVALID;
-        Box::new(Refusal { fault, code })
-    })?;
-    Ok((caller, model))
-}
-
-fn request(headers: &HeaderMap, wanted: Wanted) -> Result<String, Fault> {
+    uri: &Uri,
+) -> Result<Entry, ApiError> {
     if headers.contains_key("openai-beta") || protocols(headers).any(|offer| offer == BETA) {
-        return Err(Fault::invalid(
+        let fault = Fault::invalid(
             "beta_api_shape_disabled",
             "The Realtime beta is over: leave out the `OpenAI-Beta` header (and the subprotocol \
              `openai-beta.realtime-v1`) and use the GA shapes.",
-        ));
+        );
+        return Err(ApiError::bad_request(fault));
     }
-    if wanted.call_id.is_some() {
-        let message = "`call_id` is not supported: nothing can join a call from beside it.";
-        return Err(Fault::invalid("invalid_value", message).at("call_id"));
+    let Parameters {
+        model,
+        call_id,
+        intent,
+    } = parameters;
+    if let Some(call) = call_id {
+        if model.is_some() || intent.is_some() {
+            let message = "`call_id` joins a call as it is; leave out `model` and `intent`.";
+            let fault = Fault::invalid("invalid_value", message).at("call_id");
+            return Err(ApiError::bad_request(fault));
+        }
+        app.sessions.is_open()?;
+        let (conversation, role) = joining::joining(app, &caller, &call)?;
+        return Ok(Entry::Join(conversation, role));
     }
-    if wanted.intent.is_some() {
-        let message = "`intent` is not supported: this relay serves conversations; give a `model`.";
-        return Err(Fault::invalid("invalid_value", message).at("intent"));
+    if let Caller::Returning(_, id) = &caller {
+        app.sessions.is_open()?;
+        // Whatever else it asks for, the session goes on as it is.
+        let conversation = joining::returning(app, &caller, id, Media::WebSocket)?;
+        return Ok(Entry::Join(conversation, Role::Client));
     }
-    let model = wanted.model.filter(|model| !model.is_empty());
-    model.ok_or_else(|| {
-        let message = "No model was given: connect to `/v1/realtime?model=...`.";
-        Fault::invalid("missing_model", message).at("model")
-    })
+    let asked = Asked {
+        session: None,
+        model,
+        intent,
+    };
+    let wanted = Wanted::judge(asked, &caller, None)?;
+    let opener = Opener {
+        id: SessionId::from(format!("sess_{}", uuid::Uuid::new_v4().simple())),
+        device: device(headers, uri)?,
+        slot: app.sessions.admit(Owner::of(&caller))?,
+        handshake: app.admission.handshake()?,
+        caller,
+    };
+    Ok(Entry::Begin(Box::new(opener), wanted))
 }
 
 fn not_an_upgrade() -> ApiError {

@@ -1,165 +1,313 @@
-//! Joins a device's leg, a voice link and a driver into one conversation.
+//! Joins legs, a voice link and a driver into one conversation.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::close_code;
 use axum::http::StatusCode;
-use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::auth::Caller;
+use crate::client::webrtc::{self, OfferError};
 use crate::client::websocket;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::core::ids::SessionId;
 use crate::core::playout::PlayoutConfig;
-use crate::core::port::{FromClient, FromIssuer, ToClient};
-use crate::core::session::{Playback, Session, SessionConfig};
-use crate::driver::{self, Line, Lines, Signals};
-use crate::gateway::Opening;
+use crate::core::port::{FromClient, ToClient};
+use crate::core::session::{Access, Playback, Session, SessionConfig};
+use crate::core::token::{Renewal, RotationConfig};
+use crate::driver::{self, ClientLine, Issuer, Line, Lines};
 use crate::provider::OpenError;
 use crate::provider::realtime::Link;
 use crate::server::App;
 use crate::server::admission::{Handshake, Slot};
 use crate::server::error::ApiError;
+use crate::server::issuer::{self, Terms};
+use crate::server::sessions::{Floor, Leg, Media, Newcomer, Tokens};
+use crate::server::wanted::Wanted;
 use crate::wire::realtime::Carrier;
 
 /// Messages on their way between a leg and its session, each way.
-const QUEUE: usize = 128;
+pub(crate) const QUEUE: usize = 128;
 const _: () = assert!(QUEUE > driver::ROOM);
 
 /// How long the provider's link may take to end in good order.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// OpenAI's close code for a request that must not be repeated as it is.
-const INVALID: u16 = 4000;
+pub(crate) const INVALID: u16 = 4000;
+
+/// Whoever opens a conversation.
+pub(crate) struct Opener {
+    pub(crate) id: SessionId,
+    pub(crate) caller: Caller,
+    /// The name of its device, if it showed one.
+    pub(crate) device: Option<String>,
+    pub(crate) slot: Slot,
+    pub(crate) handshake: Handshake,
+}
+
+/// What a conversation is made of.
+pub(crate) struct Parts {
+    pub(crate) id: SessionId,
+    pub(crate) link: Link,
+    pub(crate) playback: Playback,
+    pub(crate) access: Access,
+    pub(crate) issuer: Issuer,
+    /// Absent where the provider has the client's leg.
+    pub(crate) client: Option<(ClientLine, Leg)>,
+}
+
+/// The answer to an offer.
+pub(crate) struct Answer {
+    pub(crate) sdp: String,
+    /// The relay's name for the ICE session; `None` where the relay has no part in it.
+    pub(crate) etag: Option<String>,
+}
 
 /// Answers an offer and starts its call. The voice link is opened first, so that the caller can
 /// still be told what is wrong with it.
 pub(crate) async fn call(
     app: &Arc<App>,
-    slot: Slot,
-    id: SessionId,
+    opener: Opener,
     offer: &str,
-    model: String,
-    session: Option<Value>,
-) -> Result<String, ApiError> {
-    let opening = Opening::conversation(model, session.unwrap_or_default(), Carrier::WebRtc)
-        .map_err(ApiError::bad_request)?;
-    let (answer, leg) = app.endpoint.answer(offer).await.map_err(|error| {
-        let status = StatusCode::from_u16(error.status());
-        ApiError::new(
-            status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            error.fault(),
-        )
-    })?;
-    let span = tracing::info_span!("session", %id);
+    wanted: Wanted,
+) -> Result<Answer, ApiError> {
+    let opening = wanted.opening(Carrier::WebRtc)?;
+    let (answer, leg) = app.endpoint.answer(offer).await.map_err(unanswered)?;
+    let span = tracing::info_span!("session", id = %opener.id);
     let opened = app.gateway.open(&opening).instrument(span.clone()).await;
     let link = opened.map_err(unopened)?;
     let playback = Playback::Relay(PlayoutConfig {
         lead: app.config.tuning.playout_lead,
         ..PlayoutConfig::default()
     });
-    let (app, recorder) = (Arc::clone(app), app.recorder.clone());
-    let sessions = Arc::clone(&app);
-    sessions.sessions.start(id.clone(), slot, |signals| {
-        let cancel = signals.cancel.clone();
-        let leg = async move |to_session, from_session| {
-            leg.run(to_session, from_session, recorder, cancel).await;
-        };
-        converse(app, id, link, playback, signals, leg).instrument(span)
-    });
-    Ok(answer)
+    let tokens = Tokens::of(&opener.caller);
+    let parts = Parts {
+        id: opener.id.clone(),
+        link,
+        playback,
+        access: access(app, &opener.caller),
+        issuer: issuer(app, &opener, &tokens),
+        client: None,
+    };
+    let Opener { id, slot, .. } = opener;
+    let own = Arc::clone(app);
+    let control = leg.control();
+    let conversation = app
+        .sessions
+        .start(id, Media::WebRtc, slot, tokens, |floor| {
+            let client = Some(on_webrtc(&own, leg, floor.signals.cancel.clone()));
+            converse(own, floor, Parts { client, ..parts }).instrument(span)
+        });
+    conversation.set_control(control.clone());
+    Ok(Answer {
+        sdp: answer,
+        etag: control.etag(),
+    })
 }
 
 /// Opens the voice link for a WebSocket client, and starts its conversation.
-pub(crate) fn websocket(
-    app: &Arc<App>,
-    slot: Slot,
-    id: SessionId,
-    leg: websocket::Leg,
-    model: String,
-    handshake: Handshake,
-) {
-    let span = tracing::info_span!("session", %id);
+pub(crate) fn websocket(app: &Arc<App>, opener: Opener, leg: websocket::Leg, wanted: Wanted) {
+    let span = tracing::info_span!("session", id = %opener.id);
     let own = Arc::clone(app);
-    app.sessions.start(id.clone(), slot, |signals| {
-        let conversation = async move {
-            let opening = match Opening::conversation(model, Value::Null, Carrier::WebSocket) {
-                Ok(opening) => opening,
-                Err(fault) => return leg.refuse(fault, INVALID).await,
-            };
-            let opened = tokio::select! {
-                biased;
-                () = signals.cancel.cancelled() => return,
-                opened = own.gateway.open(&opening) => opened,
-            };
-            drop(handshake);
-            match opened {
-                Ok(link) => {
-                    let leg = async move |to_session, from_session| {
-                        leg.run(to_session, from_session).await;
-                    };
-                    converse(own, id, link, Playback::Client, signals, leg).await;
+    let tokens = Tokens::of(&opener.caller);
+    let issuer = issuer(app, &opener, &tokens);
+    let access = access(app, &opener.caller);
+    let name = opener.id.clone();
+    let Opener {
+        id,
+        slot,
+        handshake,
+        ..
+    } = opener;
+    app.sessions
+        .start(id, Media::WebSocket, slot, tokens, |floor| {
+            let conversation = async move {
+                let opening = match wanted.opening(Carrier::WebSocket) {
+                    Ok(opening) => opening,
+                    Err(error) => return leg.refuse(error.into_fault(), INVALID).await,
+                };
+                let opened = tokio::select! {
+                    biased;
+                    () = floor.signals.cancel.cancelled() => return,
+                    opened = own.gateway.open(&opening) => opened,
+                };
+                drop(handshake);
+                match opened {
+                    Ok(link) => {
+                        let parts = Parts {
+                            id: name,
+                            link,
+                            playback: Playback::Client,
+                            access,
+                            issuer,
+                            client: Some(on_websocket(leg, QUEUE)),
+                        };
+                        converse(own, floor, parts).await;
+                    }
+                    Err(error) => leg.refuse(error.fault(), unopened_code(&error)).await,
                 }
-                Err(error) => leg.refuse(error.fault(), unopened_code(&error)).await,
-            }
-        };
-        conversation.instrument(span)
-    });
+            };
+            conversation.instrument(span)
+        });
 }
 
-async fn converse(
-    app: Arc<App>,
-    id: SessionId,
-    link: Link,
-    playback: Playback,
-    signals: Signals,
-    leg: impl AsyncFnOnce(mpsc::Sender<FromClient>, mpsc::Receiver<ToClient>),
+/// Issues the credentials of the session that this caller opens.
+pub(crate) fn issuer(app: &App, opener: &Opener, tokens: &Tokens) -> Issuer {
+    let terms = Terms {
+        window: app.config.tuning.resume_window,
+        length: app.config.limits.session_length,
+    };
+    issuer::issuer(
+        Arc::clone(&app.authority),
+        opener.id.clone(),
+        &opener.caller,
+        opener.device.clone(),
+        terms,
+        tokens.clone(),
+    )
+}
+
+/// Tells how long the credential of this caller is good.
+pub(crate) fn access(app: &App, caller: &Caller) -> Access {
+    let Some(grant) = caller.grant() else {
+        return Access::Lasting;
+    };
+    let left = grant.expires.duration_since(clock::wall());
+    Access::Expiring {
+        expires_at: clock::now() + left.unwrap_or_default(),
+        renewal: match app.config.tuning.renewal {
+            config::Renewal::InBand => Renewal::InBand,
+            config::Renewal::Fetch => Renewal::Fetch,
+        },
+        rotation: RotationConfig::default(),
+    }
+}
+
+/// Gives an answered call its queues.
+pub(crate) fn on_webrtc(
+    app: &App,
+    leg: webrtc::Leg,
+    cancel: CancellationToken,
+) -> (ClientLine, Leg) {
+    let (line, to_session, from_session) = queues(QUEUE);
+    let recorder = app.recorder.clone();
+    let leg = async move {
+        leg.run(to_session, from_session, recorder, cancel).await;
+    };
+    (line, Box::pin(leg))
+}
+
+/// Gives a WebSocket its queues.
+pub(crate) fn on_websocket(leg: websocket::Leg, queue: usize) -> (ClientLine, Leg) {
+    let (line, to_session, from_session) = queues(queue);
+    (line, Box::pin(leg.run(to_session, from_session)))
+}
+
+/// `queue` messages may be on their way to the leg.
+fn queues(
+    queue: usize,
+) -> (
+    ClientLine,
+    mpsc::Sender<FromClient>,
+    mpsc::Receiver<ToClient>,
 ) {
-    let (to_session, from_client) = mpsc::channel(QUEUE);
-    let (to_client, from_session) = mpsc::channel(QUEUE);
+    let (to_session, inbox) = mpsc::channel(QUEUE);
+    let (outbox, from_session) = mpsc::channel(queue);
+    (Line { outbox, inbox }, to_session, from_session)
+}
+
+/// Runs a conversation, and lets in whoever comes to it.
+pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
+    let Floor {
+        signals,
+        mut newcomers,
+    } = floor;
     let Link {
         outbox,
         inbox,
-        mut tasks,
-    } = link;
-    let (_arrivals, arrivals) = mpsc::channel(1);
+        tasks: mut link,
+    } = parts.link;
+    let mut legs = JoinSet::new();
+    let client = parts.client.map(|(line, leg)| {
+        legs.spawn(leg.in_current_span());
+        line
+    });
+    let (arriving, arrivals) = mpsc::channel(1);
     let lines = Lines {
-        client: Some(Line {
-            outbox: to_client,
-            inbox: from_client,
-        }),
+        client,
         voice: Line { outbox, inbox },
         arrivals,
     };
-    let issuer = Box::new(|_| FromIssuer::Unavailable);
     let opened = clock::now();
-    let session = Session::new(settings(&app.config, id, playback), opened);
-    let (recorder, ledger) = (app.recorder.clone(), app.counters.ledger());
+    let settings = settings(&app.config, parts.id, parts.playback, parts.access);
+    let session = Session::new(settings, opened);
     tracing::info!("Session opened");
-    let driving = driver::run(session, lines, issuer, recorder, ledger, signals);
-    let (reason, ()) = tokio::join!(driving, leg(to_session, from_session));
+    let driving = driver::run(
+        session,
+        lines,
+        parts.issuer,
+        app.recorder.clone(),
+        app.counter.clone(),
+        signals,
+    );
+    let hosting = async {
+        loop {
+            tokio::select! {
+                Some(newcomer) = newcomers.recv() => {
+                    let Newcomer { arrival, leg } = newcomer;
+                    legs.spawn(leg.in_current_span());
+                    // If the session has just ended, the leg finds that out by itself.
+                    let _ = arriving.send(arrival).await;
+                }
+                Some(_) = legs.join_next() => {}
+                else => std::future::pending().await,
+            }
+        }
+    };
+    let reason = tokio::select! {
+        reason = driving => reason,
+        () = hosting => unreachable!("it never ends"),
+    };
+    drop(newcomers);
+    while legs.join_next().await.is_some() {}
     let open_for = clock::now() - opened;
     tracing::info!(?reason, ?open_for, "Session closed");
-    let farewell = async { while tasks.join_next().await.is_some() {} };
+    let farewell = async { while link.join_next().await.is_some() {} };
     let _ = timeout(FAREWELL, farewell).await;
 }
 
-fn settings(config: &Config, id: SessionId, playback: Playback) -> SessionConfig {
+fn settings(config: &Config, id: SessionId, playback: Playback, access: Access) -> SessionConfig {
     let tuning = &config.tuning;
     SessionConfig {
+        id,
+        playback,
+        access,
+        seed: rand::random(),
         thinking_timeout: tuning.thinking_timeout,
         cancel_timeout: tuning.cancel_timeout,
         idle_after: tuning.idle_timeout,
         drain: config.limits.drain,
-        ..SessionConfig::new(id, playback)
+        resume_window: tuning.resume_window,
+        max_length: Some(config.limits.session_length),
     }
 }
 
-fn unopened(error: OpenError) -> ApiError {
+pub(crate) fn unanswered(error: OfferError) -> ApiError {
+    let status = StatusCode::from_u16(error.status());
+    ApiError::new(
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        error.fault(),
+    )
+}
+
+pub(crate) fn unopened(error: OpenError) -> ApiError {
     let fault = error.fault();
     match error {
         OpenError::Refused(_) => ApiError::bad_request(fault),

@@ -183,7 +183,7 @@ async fn what_is_wrong_with_a_request_is_named() {
             Some("session.type"),
         ),
         (
-            session(json!({"type": "transcription"})),
+            session(json!({"type": "translation"})),
             400,
             "invalid_value",
             Some("session.type"),

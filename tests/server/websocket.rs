@@ -26,8 +26,15 @@ async fn whoever_is_turned_away_is_told_why_in_band() {
         ),
         ("", vec![key], "missing_model", 4000),
         ("?model=", vec![key], "missing_model", 4000),
-        ("?call_id=rtc_1", vec![key], "invalid_value", 4000),
-        ("?intent=transcription", vec![key], "invalid_value", 4000),
+        ("?call_id=rtc_1", vec![key], "call_not_found", 4000),
+        ("?call_id=rtc_1&model=m", vec![key], "invalid_value", 4000),
+        ("?intent=translation", vec![key], "invalid_value", 4000),
+        (
+            "?intent=transcription&model=m",
+            vec![key],
+            "invalid_value",
+            4000,
+        ),
         (
             model,
             vec![key, ("openai-beta", "realtime=v1")],

@@ -1,0 +1,116 @@
+//! How others come to a conversation that runs: its own client again, or somebody beside it.
+//!
+//! **Invariant:** a resumed leg takes the place of the one before; it never is a second session.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+
+use crate::auth::Caller;
+use crate::client::websocket;
+use crate::core::ids::SessionId;
+use crate::core::port::Fault;
+use crate::driver::{Arrival, SIDEBAND_QUEUE};
+use crate::server::App;
+use crate::server::error::ApiError;
+use crate::server::session::{Answer, INVALID, QUEUE, on_webrtc, on_websocket, unanswered};
+use crate::server::sessions::{Conversation, Media, Newcomer};
+use crate::server::wanted::shown;
+
+/// As what somebody comes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    /// The session's client, in place of the one it had.
+    Client,
+    /// Somebody beside it.
+    Sideband,
+}
+
+/// Finds the session to which a resume token leads.
+pub(crate) fn returning(
+    app: &App,
+    caller: &Caller,
+    id: &SessionId,
+    media: Media,
+) -> Result<Arc<Conversation>, ApiError> {
+    let conversation = app
+        .sessions
+        .find(id, caller)
+        .ok_or_else(Conversation::gone)?;
+    if conversation.media == media {
+        return Ok(conversation);
+    }
+    let has = match conversation.media {
+        Media::WebRtc => "WebRTC: post an offer to `/v1/realtime/calls`",
+        Media::WebSocket => "a WebSocket: connect to `/v1/realtime`",
+        Media::Direct => {
+            "WebRTC straight to the provider: post an offer for a new call, or join this one by \
+             `/v1/realtime?call_id=...` with a client secret"
+        }
+    };
+    let message = format!("This session runs over {has}.");
+    let fault = Fault::invalid("resume_wrong_transport", message);
+    Err(ApiError::new(StatusCode::CONFLICT, fault))
+}
+
+/// Finds the call that somebody wants to join, and tells as what they would.
+pub(crate) fn joining(
+    app: &App,
+    caller: &Caller,
+    call: &str,
+) -> Result<(Arc<Conversation>, Role), ApiError> {
+    let id = SessionId::from(call);
+    let conversation = app.sessions.find(&id, caller);
+    let conversation = conversation.ok_or_else(|| no_call(call))?;
+    let role = match (caller, conversation.media) {
+        // The provider has its leg; this is how it hears of what is the relay's own.
+        (Caller::Client(_) | Caller::Returning(..), Media::Direct) => Role::Client,
+        (Caller::Client(_) | Caller::Returning(..) | Caller::Tenant(_), _) => Role::Sideband,
+    };
+    Ok((conversation, role))
+}
+
+/// Answers the offer of a client that has come back.
+pub(crate) async fn call(
+    app: &App,
+    conversation: &Conversation,
+    offer: &str,
+) -> Result<Answer, ApiError> {
+    let (answer, leg) = app.endpoint.answer(offer).await.map_err(unanswered)?;
+    let door = conversation.door()?;
+    let control = leg.control();
+    conversation.set_control(control.clone());
+    let (line, leg) = on_webrtc(app, leg, conversation.cancel());
+    let arrival = Arrival::Client(line);
+    door.send(Newcomer { arrival, leg });
+    Ok(Answer {
+        sdp: answer,
+        etag: control.etag(),
+    })
+}
+
+/// Lets a WebSocket take part.
+pub(crate) async fn websocket(conversation: &Conversation, role: Role, leg: websocket::Leg) {
+    let door = match conversation.door() {
+        Ok(door) => door,
+        Err(error) => return leg.refuse(error.into_fault(), INVALID).await,
+    };
+    let (arrival, leg) = match role {
+        Role::Client => {
+            let (line, leg) = on_websocket(leg, QUEUE);
+            (Arrival::Client(line), leg)
+        }
+        Role::Sideband => {
+            let (line, leg) = on_websocket(leg, SIDEBAND_QUEUE);
+            (Arrival::Sideband(line), leg)
+        }
+    };
+    door.send(Newcomer { arrival, leg });
+}
+
+/// There is no call of this name, or none that is the caller's business.
+pub(crate) fn no_call(call: &str) -> ApiError {
+    let message = format!("There is no call {:?} (any more).", shown(call));
+    let fault = Fault::invalid("call_not_found", message).at("call_id");
+    ApiError::new(StatusCode::NOT_FOUND, fault)
+}
