@@ -16,12 +16,13 @@ use crate::core::ids::SessionId;
 use crate::core::port::Fault;
 use crate::server::admission::Owner;
 use crate::server::auth::device;
+use crate::server::body::shown;
 use crate::server::error::ApiError;
 use crate::server::form::{Form, SDP, malformed};
 use crate::server::joining::{self, no_call};
 use crate::server::session::{self, Answer, Opener};
 use crate::server::sessions::Media;
-use crate::server::wanted::{Asked, Wanted, shown};
+use crate::server::wanted::{Asked, Wanted};
 use crate::server::whip::ACCEPT_PATCH;
 use crate::server::{App, direct};
 

@@ -12,10 +12,10 @@ use crate::core::ids::SessionId;
 use crate::core::port::Fault;
 use crate::driver::{Arrival, SIDEBAND_QUEUE};
 use crate::server::App;
+use crate::server::body::shown;
 use crate::server::error::ApiError;
 use crate::server::session::{Answer, INVALID, QUEUE, on_webrtc, on_websocket, unanswered};
 use crate::server::sessions::{Conversation, Media, Newcomer};
-use crate::server::wanted::shown;
 
 /// As what somebody comes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -10,8 +10,12 @@ mod body;
 mod calls;
 mod certificate;
 mod connections;
+mod direct;
 mod discovery;
 mod error;
+mod form;
+mod issuer;
+mod joining;
 mod origin;
 mod pages;
 mod realtime;
@@ -20,6 +24,8 @@ mod secrets;
 mod session;
 mod sessions;
 mod tls;
+mod wanted;
+mod whip;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -112,7 +118,8 @@ impl Server {
         let media = webrtc::Settings {
             listen: config.udp,
             announced: config.public_addr,
-            max_calls: config.limits.sessions as usize,
+            // A client that comes back has two legs for a moment.
+            max_calls: 2 * config.limits.sessions as usize,
             max_offer: config.limits.sdp.0,
             ..webrtc::Settings::default()
         };

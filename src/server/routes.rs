@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use tracing::Instrument;
 
-use crate::server::{App, calls, discovery, error, origin, pages, realtime, secrets};
+use crate::server::{App, calls, discovery, error, origin, pages, realtime, secrets, whip};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -55,13 +55,24 @@ const fn own(method: Method, path: &'static str, serve: Serve) -> Route {
 
 const DELETE: Method = Method::DELETE;
 const GET: Method = Method::GET;
+const OPTIONS: Method = Method::OPTIONS;
+const PATCH: Method = Method::PATCH;
 const POST: Method = Method::POST;
 
 const ROUTES: &[Route] = &[
     api(GET, "/v1/realtime", |verb| on(verb, realtime::connect)),
     api(POST, "/v1/realtime/calls", |verb| on(verb, calls::create)),
+    api(OPTIONS, "/v1/realtime/calls", |verb| {
+        on(verb, whip::endpoint_options)
+    }),
     api(DELETE, "/v1/realtime/calls/{call_id}", |verb| {
         on(verb, calls::hang_up)
+    }),
+    api(PATCH, "/v1/realtime/calls/{call_id}", |verb| {
+        on(verb, whip::patch)
+    }),
+    api(OPTIONS, "/v1/realtime/calls/{call_id}", |verb| {
+        on(verb, whip::call_options)
     }),
     api(POST, "/v1/realtime/calls/{call_id}/hangup", |verb| {
         on(verb, calls::hang_up)

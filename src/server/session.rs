@@ -254,7 +254,7 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         lines,
         parts.issuer,
         app.recorder.clone(),
-        app.counter.clone(),
+        app.counters.ledger(),
         signals,
     );
     let hosting = async {

@@ -11,14 +11,12 @@ use serde_json::{Map, Value};
 use crate::auth::Caller;
 use crate::core::port::Fault;
 use crate::gateway::Opening;
+use crate::server::body::shown;
 use crate::server::error::ApiError;
 use crate::wire::realtime::Carrier;
 
 /// Characters of a model's name. It becomes a part of the provider's URL.
 const LONGEST_MODEL: usize = 256;
-
-/// Characters of a client's words that an error repeats.
-const LONGEST_SHOWN: usize = 64;
 
 /// The parts of a session object that hold parts themselves; all others are replaced whole.
 const NESTED: [&str; 3] = ["audio", "input", "output"];
@@ -199,12 +197,4 @@ fn no_model() -> ApiError {
 
 fn invalid(code: &'static str, message: &str, param: &str) -> ApiError {
     ApiError::bad_request(Fault::invalid(code, message).at(param))
-}
-
-/// As much of a client's words as an error repeats.
-pub(crate) fn shown(words: &str) -> String {
-    match words.char_indices().nth(LONGEST_SHOWN) {
-        Some((end, _)) => format!("{}...", &words[..end]),
-        None => words.to_owned(),
-    }
 }
