@@ -19,9 +19,11 @@ export async function startRelay(variables = {}) {
   const log = [];
   relay.stderr.on('data', (data) => log.push(data));
   const exited = once(relay, 'exit');
-  const url = await address(relay, exited, log);
+  const urls = await addresses(relay, exited, log);
   return {
-    url,
+    url: urls.find((url) => url.startsWith('http:')),
+    /** The same over TLS, with `VOXLINE_TLS_LISTEN` set. */
+    secureUrl: urls.find((url) => url.startsWith('https:')),
     log: () => Buffer.concat(log).toString(),
     /** Ends it; resolves once it is gone. */
     stop: async (signal = 'SIGTERM') => {
@@ -37,12 +39,14 @@ function unrelated(environment) {
   return Object.fromEntries(kept);
 }
 
-async function address(relay, exited, log) {
+async function addresses(relay, exited, log) {
   const lines = createInterface({ input: relay.stdout });
   const printed = new Promise((resolve) => {
+    const urls = [];
     lines.on('line', (line) => {
-      const found = /http:\/\/127\.0\.0\.1:\d+/.exec(line);
-      if (found) resolve(found[0]);
+      urls.push(...(line.match(/https?:\/\/127\.0\.0\.1:\d+/g) ?? []));
+      // The last line of the greeting.
+      if (/^ *key /.test(line)) resolve(urls);
     });
   });
   const ended = exited.then(([code, signal]) =>
