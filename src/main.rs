@@ -324,7 +324,7 @@ fn welcome(server: &Server) -> String {
             .to_owned(),
         Provider::OpenAi { base_url, .. } => format!("  provider  {}\n", base_url.as_str()),
     };
-    text += &match config.keys.development() {
+    text += &match &config.development_key {
         Some(key) => format!(
             "  key       {} (for this run; VOXLINE_API_KEY sets a lasting one)\n",
             key.expose()

@@ -16,8 +16,8 @@ fn nothing_needs_to_be_set() {
     assert_eq!(config.udp, config.listen);
     assert_eq!(config.model.as_str(), "gpt-realtime-2.1");
     assert!(matches!(config.provider, Provider::Embedded));
-    let key = config.keys.development().unwrap().expose();
-    assert!(config.keys.admit(key));
+    let key = config.development_key.unwrap();
+    assert!(config.auth.api_keys[0].admits(key.expose()));
 }
 
 #[test]
@@ -116,9 +116,39 @@ fn a_relay_that_others_can_reach_needs_keys() {
         ("VOXLINE_API_KEY", "first-key,second-key"),
     ])
     .unwrap();
-    assert!(config.keys.admit("first-key") && config.keys.admit("second-key"));
-    assert!(config.keys.development().is_none());
+    let [first, second] = &config.auth.api_keys[..] else {
+        panic!("{:?}", config.auth);
+    };
+    assert!(first.admits("first-key") && second.admits("second-key"));
+    assert!(config.development_key.is_none());
     with(&[("VOXLINE_LISTEN", "[::1]:8080")]).unwrap();
+}
+
+#[test]
+fn a_relay_with_tenants_needs_no_keys_of_its_own_and_makes_none() {
+    for listen in ["0.0.0.0:8080", "127.0.0.1:8080"] {
+        let tenants = ("VOXLINE_TENANTS", "/etc/voxline/tenants.toml");
+        let config = with(&[("VOXLINE_LISTEN", listen), tenants]).unwrap();
+        assert!(config.auth.api_keys.is_empty() && config.development_key.is_none());
+        assert_eq!(config.auth.tenants.as_deref(), Some(Path::new(tenants.1)));
+    }
+}
+
+#[test]
+fn tokens_live_as_set_and_a_key_that_looks_like_one_is_refused() {
+    let config = with(&[
+        ("VOXLINE_TOKENS_TTL", "1m"),
+        ("VOXLINE_ADMIN_KEY", "the-admin-key"),
+    ])
+    .unwrap();
+    assert_eq!(config.auth.ttl, Duration::from_secs(60));
+    assert_eq!(config.auth.max_ttl, Duration::from_secs(7200));
+    assert!(config.auth.admin_key.unwrap().admits("the-admin-key"));
+    for key in ["ek_0123456789", "rt_0123456789", "short"] {
+        let error = with(&[("VOXLINE_API_KEY", key)]).unwrap_err().to_string();
+        assert!(error.contains("neither ek_ nor rt_"), "{error}");
+        assert!(!error.contains(key), "{error}");
+    }
 }
 
 #[test]
@@ -179,6 +209,7 @@ fn no_secret_is_shown() {
     let sources = Sources {
         environment: environment(&[
             ("VOXLINE_API_KEY", "relay-sesame,other-sesame"),
+            ("VOXLINE_ADMIN_KEY", "admin-sesame"),
             ("OPENAI_API_KEY", "sk-sesame-sesame"),
         ]),
         ..Sources::default()

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use crate::config::layers::{FILE_VARIABLE, Origin, Sources};
 pub use crate::config::reference::{reference, show};
-pub use crate::config::secret::{Keys, Secret};
+pub use crate::config::secret::Secret;
 pub use crate::config::settings::{Fallback, SETTINGS, Setting};
 pub use crate::config::value::{BaseUrl, LogFilter, LogFormat, MediaMode, Name, Renewal, Size};
 pub use crate::config::web_origin::{Origins, SiteOrigin, WebOrigin};
@@ -34,7 +34,8 @@ pub struct Config {
     pub udp: SocketAddr,
     pub public_addr: Option<IpAddr>,
     pub tls: Option<Tls>,
-    pub keys: Keys,
+    /// The key that the relay's own page uses; it is among those of `auth`.
+    pub development_key: Option<Secret>,
     pub auth: auth::Settings,
     pub origins: Origins,
     pub provider: Provider,
@@ -178,14 +179,14 @@ impl Config {
         let listen = entries.value("listen")?;
         let tls = tls(&entries)?;
         let exposed = exposed(listen, tls.as_ref());
-        let keys = keys(&entries, exposed)?;
+        let development_key = development_key(&entries, exposed)?;
         let sessions = entries.bounded("limits.sessions")?;
         Ok(Self {
             listen,
             udp: entries.optional("udp")?.unwrap_or(listen),
             public_addr: entries.optional("public_addr")?,
-            auth: auth(&entries, &keys)?,
-            keys,
+            auth: auth(&entries, development_key.as_ref())?,
+            development_key,
             origins: origins(&entries, exposed)?,
             tls,
             provider: provider(&entries)?,
@@ -248,16 +249,17 @@ fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-fn keys(
+/// Makes a key for this run where only this machine can reach the relay, and nobody has set one.
+fn development_key(
     entries: &Reader<'_>,
     exposed: Option<(&'static str, SocketAddr)>,
-) -> Result<Keys, ConfigError> {
-    let keys: Vec<Secret> = entries.list("api_key")?;
+) -> Result<Option<Secret>, ConfigError> {
+    let keys: Vec<KeyDigest> = entries.list("api_key")?;
     let tenants: Option<PathBuf> = entries.optional("tenants")?;
     match exposed {
-        _ if !keys.is_empty() || tenants.is_some() => Ok(Keys::Configured(keys)),
+        _ if !keys.is_empty() || tenants.is_some() => Ok(None),
         Some((key, listen)) => Err(ConfigError::Open { key, listen }),
-        None => Ok(Keys::develop()),
+        None => Ok(Some(Secret::develop())),
     }
 }
 
@@ -285,12 +287,16 @@ fn tls(entries: &Reader<'_>) -> Result<Option<Tls>, ConfigError> {
     }
 }
 
-fn auth(entries: &Reader<'_>, keys: &Keys) -> Result<auth::Settings, ConfigError> {
-    let admin_key: Option<Secret> = entries.optional("admin_key")?;
+fn auth(
+    entries: &Reader<'_>,
+    development_key: Option<&Secret>,
+) -> Result<auth::Settings, ConfigError> {
+    let mut api_keys: Vec<KeyDigest> = entries.list("api_key")?;
+    api_keys.extend(development_key.map(|key| KeyDigest::of(key.expose())));
     Ok(auth::Settings {
-        api_keys: keys.digests(),
+        api_keys,
         tenants: entries.optional("tenants")?,
-        admin_key: admin_key.map(|key| KeyDigest::of(key.expose())),
+        admin_key: entries.optional("admin_key")?,
         ttl: entries.bounded("tokens.ttl")?,
         max_ttl: entries.bounded("tokens.max_ttl")?,
         skew: entries.bounded("tokens.skew")?,

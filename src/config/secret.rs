@@ -6,9 +6,6 @@ use std::fmt;
 
 use rand::Rng;
 use rand::distr::Alphanumeric;
-use subtle::{Choice, ConstantTimeEq};
-
-use crate::auth::KeyDigest;
 
 /// Text that is not for anybody's eyes.
 #[derive(Clone)]
@@ -20,9 +17,10 @@ impl Secret {
         &self.0
     }
 
-    /// Takes as long for a near miss as for a far one of the same length.
-    fn compare(&self, candidate: &str) -> Choice {
-        self.0.as_bytes().ct_eq(candidate.as_bytes())
+    /// Makes a development key.
+    pub(crate) fn develop() -> Self {
+        let random = rand::rng().sample_iter(Alphanumeric).take(32);
+        Self("vx_dev_".chars().chain(random.map(char::from)).collect())
     }
 }
 
@@ -38,52 +36,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What clients of the relay may show.
-#[derive(Clone, Debug)]
-pub enum Keys {
-    /// The operator's own.
-    Configured(Vec<Secret>),
-    /// Made at the start, for a relay that only this machine can reach.
-    Development(Secret),
-}
-
-impl Keys {
-    /// Makes a development key.
-    pub(crate) fn develop() -> Self {
-        let random = rand::rng().sample_iter(Alphanumeric).take(32);
-        let key: String = "vx_dev_".chars().chain(random.map(char::from)).collect();
-        Self::Development(Secret(key))
-    }
-
-    /// Tells whether the candidate is one of the keys, without telling by its time which.
-    pub fn admit(&self, candidate: &str) -> bool {
-        let keys = match self {
-            Self::Configured(keys) => keys.as_slice(),
-            Self::Development(key) => std::slice::from_ref(key),
-        };
-        keys.iter()
-            .fold(Choice::from(0), |known, key| known | key.compare(candidate))
-            .into()
-    }
-
-    /// Returns what the keys are recognized by.
-    pub(crate) fn digests(&self) -> Vec<KeyDigest> {
-        let keys = match self {
-            Self::Configured(keys) => keys.as_slice(),
-            Self::Development(key) => std::slice::from_ref(key),
-        };
-        keys.iter().map(|key| KeyDigest::of(key.expose())).collect()
-    }
-
-    /// Returns the development key, if that is what there is.
-    pub fn development(&self) -> Option<&Secret> {
-        match self {
-            Self::Configured(_) => None,
-            Self::Development(key) => Some(key),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,32 +44,12 @@ mod tests {
     fn a_secret_does_not_show() {
         let secret = Secret::from("sk-abcdef");
         assert!(!format!("{secret:?}").contains("abc"));
-        let keys = Keys::Configured(vec![secret]);
-        assert!(!format!("{keys:?}").contains("abc"));
-    }
-
-    #[test]
-    fn only_a_whole_key_is_admitted() {
-        let keys = Keys::Configured(vec!["first-key".into(), "second-key".into()]);
-        assert!(keys.admit("first-key"));
-        assert!(keys.admit("second-key"));
-        for wrong in [
-            "",
-            "first",
-            "first-key ",
-            "first-keysecond-key",
-            "third-key",
-        ] {
-            assert!(!keys.admit(wrong), "{wrong:?}");
-        }
     }
 
     #[test]
     fn every_development_key_is_a_new_one() {
-        let [one, other] = [Keys::develop(), Keys::develop()];
-        let key = one.development().unwrap().expose();
-        assert!(key.starts_with("vx_dev_"));
-        assert!(one.admit(key));
-        assert!(!other.admit(key));
+        let [one, other] = [Secret::develop(), Secret::develop()];
+        assert!(one.expose().starts_with("vx_dev_"));
+        assert_ne!(one.expose(), other.expose());
     }
 }

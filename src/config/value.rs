@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::auth::KeyDigest;
 use crate::config::secret::Secret;
 use crate::sim::{AgentKind, Fault, Script};
 
@@ -143,6 +144,17 @@ impl Value for Secret {
 
     fn parse(text: &str) -> Option<Self> {
         is_token(text, 8).then(|| Self::from(text))
+    }
+}
+
+/// A key that the relay recognizes and has no need to know.
+impl Value for KeyDigest {
+    const RULE: &'static str = "8 to 200 printable ASCII characters without spaces, and begin with \
+                                neither ek_ nor rt_, which are the relay's own tokens";
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_key = is_token(text, 8) && !text.starts_with("ek_") && !text.starts_with("rt_");
+        is_key.then(|| Self::of(text))
     }
 }
 

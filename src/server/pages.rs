@@ -82,7 +82,7 @@ fn index(app: &App, headers: &HeaderMap) -> Response {
         Provider::OpenAi { .. } => "openai",
     };
     page = fill(&page, "voxline-provider", provider);
-    if let Some(key) = app.config.keys.development()
+    if let Some(key) = &app.config.development_key
         && is_for_this_machine(headers)
     {
         page = fill(&page, "voxline-key", key.expose());
