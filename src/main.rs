@@ -239,8 +239,11 @@ fn serve(matches: &ArgMatches) -> Result<(), Failure> {
     server::start_log(&config.log);
     Runtime::new()?.block_on(async {
         let server = Server::bind(config).await?;
-        say(&welcome(&server));
-        until_stopped(|stop| server.run(stop)).await?;
+        until_stopped(|stop| {
+            say(&welcome(&server));
+            server.run(stop)
+        })
+        .await?;
         Ok(())
     })
 }
@@ -254,10 +257,10 @@ fn sim(matches: &ArgMatches) -> Result<(), Failure> {
     Runtime::new()?.block_on(async {
         let sim = server::bind_sim(listen, &config)?;
         let address = sim.local_addr()?;
-        say(&format!(
-            "voxline {VERSION} sim\n  API       http://{address}/v1/realtime, for any key\n"
-        ));
         until_stopped(|stop| async {
+            say(&format!(
+                "voxline {VERSION} sim\n  API       http://{address}/v1/realtime, for any key\n"
+            ));
             if let Err(error) = sim.run(stop).await {
                 tracing::error!(%error, "The embedded provider is gone");
             }
@@ -334,7 +337,8 @@ fn welcome(server: &Server) -> String {
     text
 }
 
-/// Runs until SIGTERM or Ctrl-C asks for an end, and on the second one ends at once.
+/// Runs until SIGTERM or Ctrl-C asks for an end, and on the second one ends at once. Whoever reads
+/// what `serve` says first may already ask.
 async fn until_stopped<F: Future<Output = ()>>(
     serve: impl FnOnce(CancellationToken) -> F,
 ) -> io::Result<()> {
