@@ -1,13 +1,19 @@
 //! Calls over WebRTC: a device and the embedded provider, and who joins them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::multipart::{Form, Part};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use voxline::core::port::{FromVoice, Output, ToVoice};
 use voxline::media::FRAME_SAMPLES;
+use voxline::provider::calls::Calls;
+use voxline::provider::realtime::{self, Target};
+use voxline::provider::{Patience, Upstream};
 use voxline::sim::Settings;
+use voxline::wire::realtime::Pinned;
 
 use crate::device::{Peer, within};
 use crate::schema::faults;
@@ -176,6 +182,56 @@ async fn who_joins_from_beside_sees_the_same_and_can_act() {
         .await;
     let updated = call.until("session.updated").await;
     assert_eq!(updated["session"]["instructions"], "Be long.");
+}
+
+#[tokio::test]
+async fn a_relay_sets_up_a_call_for_a_device_and_joins_it() {
+    let provider = Provider::start(fast());
+    let upstream = Upstream {
+        base_url: format!("http://{}/v1", provider.addr),
+        api_key: "sk-test".to_owned(),
+    };
+    let calls = Calls::new(upstream.clone(), Patience::default());
+    let mut device = Peer::new(&[EVENTS]).await;
+    let session = json!({"type": "realtime", "model": MODEL}).to_string();
+    let created = calls.create(&device.offer().await, &session).await.unwrap();
+    let mut link = realtime::open(
+        &upstream,
+        &Target::Call(created.call.clone()),
+        &Pinned::default(),
+        Patience::default(),
+        Arc::new(|_| {}),
+    )
+    .await
+    .unwrap();
+    device.connect(&created.answer).await;
+
+    let event = json!({"type": "response.create"}).to_string();
+    link.outbox
+        .send(ToVoice::Event(event.into()))
+        .await
+        .unwrap();
+    device.hear().await;
+    let first = within("its session", link.inbox.recv()).await.unwrap();
+    assert!(matches!(first, FromVoice::Session(..)), "{first:?}");
+    let mut played = Vec::new();
+    while played.len() < 2 {
+        let message = within("the answer's end", link.inbox.recv()).await.unwrap();
+        assert!(!matches!(message, FromVoice::Audio { .. }));
+        if let FromVoice::Output(output, ..) = message {
+            played.push(output);
+        }
+    }
+    assert_eq!(played, [Output::Started, Output::Stopped]);
+
+    calls.hang_up(&created.call).await.unwrap();
+    let mut last = None;
+    while let Some(message) = within("the link's end", link.inbox.recv()).await {
+        last = Some(message);
+    }
+    assert!(matches!(last, Some(FromVoice::Down(_))), "{last:?}");
+    // It has ended, and that is all that was wanted.
+    calls.hang_up(&created.call).await.unwrap();
 }
 
 #[tokio::test]
