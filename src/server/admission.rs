@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::auth::{Caller, Grant, Tenant};
+use crate::auth::{Caller, Grant, Holder, Tenant};
 use crate::config::Limits;
 use crate::core::ids::SessionId;
 use crate::core::limit::{Rate, RateLimiter};
@@ -70,6 +70,16 @@ impl Owner {
             Caller::Tenant(tenant) => tenant.id == self.tenant.id,
             Caller::Client(grant) => is_same(&Self::of_grant(grant)),
             Caller::Returning(grant, session) => session == id && is_same(&Self::of_grant(grant)),
+        }
+    }
+
+    /// Names those of this owner's that a revocation of the conversation `id` could be about.
+    pub(crate) fn holder<'a>(&'a self, id: &'a SessionId) -> Holder<'a> {
+        Holder {
+            tenant: &self.tenant.id,
+            user: self.user.as_deref(),
+            device: self.device.as_deref(),
+            session: Some(id),
         }
     }
 

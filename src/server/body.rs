@@ -9,9 +9,7 @@ use tokio::time::timeout;
 use crate::config::Limits;
 use crate::core::port::Fault;
 use crate::server::error::ApiError;
-
-/// Characters of a client's words that an error repeats.
-const LONGEST_SHOWN: usize = 64;
+use crate::server::fields::{kind, shown};
 
 /// Reads a JSON object. A body that is not there is an empty one.
 pub(crate) async fn json_object(
@@ -41,27 +39,6 @@ pub(crate) async fn json_object(
         "invalid_type",
         message,
     )))
-}
-
-/// Names the type of a value, as an error tells it.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(number) if number.is_f64() => "a decimal number",
-        Value::Number(_) => "an integer",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// As much of a client's words as an error repeats.
-pub(crate) fn shown(words: &str) -> String {
-    match words.char_indices().nth(LONGEST_SHOWN) {
-        Some((end, _)) => format!("{}...", &words[..end]),
-        None => words.to_owned(),
-    }
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {

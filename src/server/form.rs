@@ -13,8 +13,8 @@ use tokio::time::timeout;
 
 use crate::config::Limits;
 use crate::core::port::Fault;
-use crate::server::body::shown;
 use crate::server::error::ApiError;
+use crate::server::fields::shown;
 
 pub(crate) const SDP: &str = "application/sdp";
 

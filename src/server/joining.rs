@@ -12,8 +12,8 @@ use crate::core::ids::SessionId;
 use crate::core::port::Fault;
 use crate::driver::{Arrival, SIDEBAND_QUEUE};
 use crate::server::App;
-use crate::server::body::shown;
 use crate::server::error::ApiError;
+use crate::server::fields::shown;
 use crate::server::session::{Answer, INVALID, QUEUE, on_webrtc, on_websocket, unanswered};
 use crate::server::sessions::{Conversation, Media, Newcomer};
 

@@ -4,6 +4,7 @@
 //! - Credentials are judged before a body is read, and admission before anything costly is done.
 //! - Every failed request is answered in OpenAI's shape.
 
+mod admin;
 mod admission;
 mod auth;
 mod body;
@@ -13,6 +14,7 @@ mod connections;
 mod direct;
 mod discovery;
 mod error;
+mod fields;
 mod form;
 mod issuer;
 mod joining;
@@ -24,6 +26,7 @@ mod secrets;
 mod session;
 mod sessions;
 mod tls;
+mod upkeep;
 mod wanted;
 mod whip;
 
@@ -200,6 +203,7 @@ impl Server {
         tokio::join!(
             connections.serve(ports, router, closing.clone()),
             embedded(sim, closing.clone()),
+            upkeep::run(&app, closing.clone()),
             end,
         );
         tracing::info!("Shut down");

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use tracing::Instrument;
 
-use crate::server::{App, calls, discovery, error, origin, pages, realtime, secrets, whip};
+use crate::server::{App, admin, calls, discovery, error, origin, pages, realtime, secrets, whip};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -83,6 +83,13 @@ const ROUTES: &[Route] = &[
     api(GET, "/openapi.json", |verb| on(verb, discovery::openapi)),
     api(POST, "/v1/realtime/client_secrets", |verb| {
         on(verb, secrets::create)
+    }),
+    own(GET, "/admin/revocations", |verb| {
+        on(verb, admin::revocations)
+    }),
+    own(POST, "/admin/revocations", |verb| on(verb, admin::revoke)),
+    own(DELETE, "/admin/revocations/{id}", |verb| {
+        on(verb, admin::lift)
     }),
     own(GET, "/healthz", |verb| on(verb, healthy)),
     own(GET, "/readyz", |verb| on(verb, ready)),

@@ -15,8 +15,9 @@ use crate::clock;
 use crate::core::port::{Fault, FaultKind};
 use crate::server::App;
 use crate::server::auth::ByKey;
-use crate::server::body::{self, kind, shown};
+use crate::server::body;
 use crate::server::error::ApiError;
+use crate::server::fields::{known, text, unsupported, wrong_type};
 
 /// What OpenAI takes as `expires_after.seconds`.
 const SECONDS: (u64, u64) = (10, 7200);
@@ -189,46 +190,6 @@ fn user(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
             )))
         }
     }
-}
-
-fn text(value: &Value, param: &str) -> Result<Option<String>, Fault> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text.clone())),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            Err(wrong_type(value, param, "a string"))
-        }
-    }
-}
-
-/// Refuses what is no object, and fields that mean nothing here: whoever sends one means something.
-fn known(value: &Value, param: &str, names: &[&str]) -> Result<(), Fault> {
-    let Some(fields) = value.as_object() else {
-        return Err(wrong_type(value, param, "an object"));
-    };
-    let Some(unknown) = fields.keys().find(|name| !names.contains(&name.as_str())) else {
-        return Ok(());
-    };
-    let unknown = shown(unknown);
-    let path = if param.is_empty() {
-        unknown
-    } else {
-        format!("{param}.{unknown}")
-    };
-    let message = format!("Unknown parameter: '{path}'.");
-    Err(Fault::invalid("unknown_parameter", message).at(path))
-}
-
-fn wrong_type(value: &Value, param: &str, wanted: &str) -> Fault {
-    let kind = kind(value);
-    let message = format!("Invalid type for '{param}': expected {wanted}, but got {kind} instead.");
-    Fault::invalid("invalid_type", message).at(param)
-}
-
-fn unsupported(given: &str, param: &str, supported: &str) -> Fault {
-    let given = shown(given);
-    let message = format!("Invalid value: '{given}'. Supported values are: {supported}.");
-    Fault::invalid("invalid_value", message).at(param)
 }
 
 fn unminted(fault: Fault) -> ApiError {

@@ -170,6 +170,7 @@ impl Sessions {
         let running = lock(&self.running);
         let revoked = running
             .values()
+            .filter(|conversation| !conversation.signals.revoked.is_cancelled())
             .filter(|conversation| revoked(&conversation.id, &conversation.owner));
         revoked
             .map(|conversation| conversation.signals.revoked.cancel())

@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 use crate::auth::Caller;
 use crate::core::port::Fault;
 use crate::gateway::Opening;
-use crate::server::body::shown;
 use crate::server::error::ApiError;
+use crate::server::fields::shown;
 use crate::wire::realtime::Carrier;
 
 /// Characters of a model's name. It becomes a part of the provider's URL.

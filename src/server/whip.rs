@@ -17,8 +17,8 @@ use crate::client::webrtc::{Control, MAX_FRAGMENT, Patched, SDP_FRAGMENT};
 use crate::core::ids::SessionId;
 use crate::core::port::Fault;
 use crate::server::App;
-use crate::server::body::shown;
 use crate::server::error::ApiError;
+use crate::server::fields::shown;
 use crate::server::form::{SDP, content_type, malformed, text_body};
 use crate::server::joining::no_call;
 

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on says so"
 )]
 
+mod admin;
 mod calls;
 mod harness;
 mod http;
