@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run web test tools lint audit rust web-test browser openai-python openai-node bench clean
+.PHONY: help run web test tools lint audit rust web-test browser openai-python openai-node embedding bench clean
 
 CARGO ?= cargo
 NPM := npm --no-fund --no-audit --no-update-notifier
@@ -25,7 +25,7 @@ run: web ## Build all, web page too, and serve it on http://127.0.0.1:8080
 
 web: web-demo/dist/index.html ## Build the web page
 
-test: tools lint audit rust web-test browser openai-python openai-node ## Install what the tests need, then run all of them
+test: tools lint audit rust web-test browser openai-python openai-node embedding ## Install what the tests need, then run all of them
 	@$(STAGE) --total
 
 tools:
@@ -62,6 +62,12 @@ openai-node: ## Talk to the relay, over TLS, with OpenAI's own Node.js client
 	@$(STAGE) "Node.js packages" $(MAKE) --no-print-directory tests/openai_node/node_modules/.package-lock.json
 	@$(STAGE) "Relay" $(RELAY)
 	@$(STAGE) "openai-node" $(NPM) --prefix tests/openai_node test
+
+embedding: ## Run the examples of docs/EMBEDDING.md
+	@$(STAGE) "Packages of the examples" $(MAKE) --no-print-directory $(VENV)/installed \
+		$(patsubst %,%/node_modules/.package-lock.json,web-demo tests/browser tests/openai_node)
+	@$(STAGE) "Relay" $(RELAY)
+	@$(STAGE) "Embedding" node --test --test-reporter=spec tests/embedding/embedding.test.mjs
 
 bench: ## Measure the latency that the relay adds
 	$(CARGO) bench --locked
