@@ -1,5 +1,5 @@
 // Talks to the relay with OpenAI's own client for Node.js, over TLS: spoken turns, interruptions,
-// refusals. `run.mjs` starts it.
+// client secrets, transcription, refusals. `run.mjs` starts it.
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI from 'openai';
 import { OpenAIRealtimeWebSocket } from 'openai/realtime/websocket';
 import { OpenAIRealtimeWS } from 'openai/realtime/ws';
-import { Talk, loudness, speech } from '../talk.mjs';
+import { Talk, loudness, speech } from './talk.mjs';
 
 const model = 'gpt-realtime-2.1';
 const client = new OpenAI({ maxRetries: 0 });
@@ -23,12 +23,57 @@ describe("OpenAI's client", { concurrency: true }, () => {
         });
       });
 
-      it('is told of a wrong key', async () => {
+      it('opens a session with a client secret, as its maker wants it', async () => {
+      const secret = await client.realtime.clientSecrets.create({
+        expires_after: { anchor: 'created_at', seconds: 60 },
+        session: { type: 'realtime', model, instructions: 'Speak of the sea.' },
+      });
+      assert.match(secret.value, /^ek_/);
+      const life = secret.expires_at - Date.now() / 1000;
+      assert.ok(life > 0 && life <= 61, `it is valid for ${life} s`);
+      const holder = client.withOptions({ apiKey: secret.value });
+      await withTalk(new Connection({ model }, holder), async (talk, created) => {
+        assert.equal(created.session.instructions, 'Speak of the sea.');
+        talk.send({ type: 'response.create' });
+        const { response } = (await talk.heard('response.done')).event;
+        assert.equal(response.status, 'completed');
+        assert.ok(loudness(talk.answers.get(response.id)) > 100, 'the answer is silent');
+      });
+    });
+
+    it('has speech transcribed', async (test) => {
+      const connection = new Connection({ intent: 'transcription' }, client);
+      await withTalk(connection, async (talk) => {
+        const transcription = { model: 'gpt-4o-transcribe' };
+        const turn_detection = { type: 'server_vad', silence_duration_ms: 700 };
+        const audio = { input: { transcription, turn_detection } };
+        talk.send({ type: 'session.update', session: { type: 'transcription', audio } });
+        await talk.heard('session.updated');
+        const finished = await talk.say(speech());
+        const kind = 'conversation.item.input_audio_transcription.completed';
+        const written = await talk.heard(kind);
+        assert.ok(written.event.transcript);
+        assert.equal(talk.answers.size, 0, 'a transcription was answered');
+        test.diagnostic(`end of speech -> transcript: ${ms(written.at - finished)}`);
+      });
+    });
+
+    it('is told of a wrong key', async () => {
         const stranger = client.withOptions({ apiKey: 'not-a-key' });
         await refused(new Connection({ model }, stranger), 'invalid_api_key', 3000);
       });
     });
   }
+});
+
+it('may not make a client secret with another', async () => {
+  const { value } = await client.realtime.clientSecrets.create({});
+  const creating = client.withOptions({ apiKey: value }).realtime.clientSecrets.create({});
+  await assert.rejects(creating, (error) => {
+    assert.ok(error instanceof OpenAI.PermissionDeniedError, String(error));
+    assert.equal(error.code, 'insufficient_permissions');
+    return true;
+  });
 });
 
 it('is told what is wrong with an offer', async () => {
@@ -47,9 +92,9 @@ it('is told what is wrong with an offer', async () => {
 async function withTalk(connection, body) {
   const talk = new Talk(connection);
   try {
-    await talk.heard('session.created');
+    const created = await talk.heard('session.created');
     const speaking = talk.speak();
-    await body(talk);
+    await body(talk, created.event);
     talk.close();
     await speaking;
   } finally {

@@ -39,6 +39,9 @@ async def main(binary):
         a_spoken_turn_and_an_interruption,
         an_item_is_retrieved,
         a_call_is_created_and_hung_up,
+        a_client_secret_opens_a_session,
+        a_client_secret_makes_no_other,
+        speech_is_transcribed,
         a_wrong_key,
         no_model,
         an_offer_that_is_none,
@@ -174,6 +177,71 @@ async def a_call_is_created_and_hung_up(client):
         pass
     else:
         raise AssertionError("the call was there after its end")
+
+
+async def a_client_secret_opens_a_session(client):
+    session = {"type": "realtime", "model": MODEL, "instructions": "Speak of the sea."}
+    secret = await client.realtime.client_secrets.create(
+        expires_after={"anchor": "created_at", "seconds": 60},
+        session=session,
+        extra_body={"voxline": {"user": "ada"}},
+    )
+    assert secret.value.startswith("ek_"), "not a client secret"
+    assert 0 < secret.expires_at - time.time() <= 61, secret.expires_at
+    assert secret.session.type == "realtime" and secret.session.model == MODEL, secret.session
+    holder = client.with_options(api_key=secret.value)
+    async with holder.realtime.connect(model=MODEL) as connection:
+        talk = Talk(connection)
+        async with asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(talk.listen())
+            created = await talk.heard("session.created")
+            assert created.event.session.instructions == "Speak of the sea.", created.event
+            await connection.response.create()
+            done = await talk.heard("response.done")
+            assert done.event.response.status == "completed", done.event.response.status
+            assert loudness(talk.answers[done.event.response.id].sound) > 100
+            listening.cancel()
+
+
+async def a_client_secret_makes_no_other(client):
+    secret = await client.realtime.client_secrets.create()
+    holder = client.with_options(api_key=secret.value)
+    try:
+        await holder.realtime.client_secrets.create()
+    except openai.PermissionDeniedError as error:
+        assert error.code == "insufficient_permissions", error
+    else:
+        raise AssertionError("a client secret made another")
+
+
+async def speech_is_transcribed(client):
+    query = {"intent": "transcription"}
+    async with client.realtime.connect(extra_query=query) as connection:
+        talk = Talk(connection)
+        async with asyncio.TaskGroup() as tasks:
+            helpers = [tasks.create_task(talk.listen())]
+            await talk.heard("session.created")
+            session = {
+                "type": "transcription",
+                "audio": {
+                    "input": {
+                        "transcription": {"model": "gpt-4o-transcribe"},
+                        "turn_detection": {"type": "server_vad", "silence_duration_ms": 700},
+                    }
+                },
+            }
+            await connection.session.update(session=session)
+            await talk.heard("session.updated")
+            helpers.append(tasks.create_task(talk.speak()))
+            finished = await talk.say(speech())
+            await talk.heard("input_audio_buffer.committed")
+            kind = "conversation.item.input_audio_transcription.completed"
+            written = await talk.heard(kind)
+            assert written.event.transcript, written.event
+            assert not talk.answers, "a transcription was answered"
+            print(f"  end of speech -> transcript        {ms(written.at - finished)}")
+            for helper in helpers:
+                helper.cancel()
 
 
 async def a_wrong_key(client):
