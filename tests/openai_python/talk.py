@@ -38,7 +38,7 @@ async def main(binary):
     checks = [
         a_spoken_turn_and_an_interruption,
         an_item_is_retrieved,
-        a_call_is_created_and_hung_up,
+        a_call_is_created_joined_and_hung_up,
         a_client_secret_opens_a_session,
         a_client_secret_makes_no_other,
         speech_is_transcribed,
@@ -160,7 +160,7 @@ async def an_item_is_retrieved(client):
             listening.cancel()
 
 
-async def a_call_is_created_and_hung_up(client):
+async def a_call_is_created_joined_and_hung_up(client):
     session = {"type": "realtime", "model": MODEL}
     created = await client.realtime.calls.with_raw_response.create(
         sdp=OFFER.read_text(), session=session
@@ -170,7 +170,15 @@ async def a_call_is_created_and_hung_up(client):
     assert answer.startswith("v=0\r\n") and "a=candidate:" in answer, answer
     call = created.headers["location"].removeprefix("/v1/realtime/calls/")
     assert call.startswith("rtc_"), call
-    await client.realtime.calls.hangup(call)
+    async with client.realtime.connect(call_id=call) as beside:
+        event = await beside.recv()
+        assert event.type == "session.created", event
+        await client.realtime.calls.hangup(call)
+        try:
+            while True:
+                await beside.recv()
+        except websockets.ConnectionClosed:
+            pass
     try:
         await client.realtime.calls.hangup(call)
     except openai.NotFoundError:
