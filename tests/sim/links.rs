@@ -10,6 +10,7 @@ use voxline::provider::realtime::Link;
 use voxline::provider::{OpenError, Patience, Upstream};
 use voxline::wire::realtime::Carrier;
 
+use crate::device::{Peer, within};
 use crate::support::{Provider, append_event, fast, speech};
 
 #[tokio::test]
@@ -74,6 +75,64 @@ async fn settings_that_do_not_fit_are_refused_in_the_providers_words() {
 
     assert_eq!(fault.code, "unknown_parameter");
     assert_eq!(fault.param.as_deref(), Some("session.instructions"));
+}
+
+#[tokio::test]
+async fn a_call_is_created_for_a_device_joined_from_beside_and_ended() {
+    let provider = Provider::start(fast());
+    let gateway = gateway(&provider);
+    let mut device = Peer::new(&["oai-events"]).await;
+    let session = json!({"type": "realtime", "instructions": "Be brief."});
+    let model = "gpt-realtime-2.1-mini".to_owned();
+    let opening = Opening::conversation(model, session, Carrier::WebRtc).unwrap();
+
+    let offer = device.offer().await;
+    let created = gateway.create_call(&offer, &opening).await.unwrap();
+    let mut link = (gateway.open(&Opening::sideband(created.call.clone())).await).unwrap();
+
+    let (_, event) = session_of(&mut link).await;
+    assert_eq!(event["type"], "session.created");
+    assert_eq!(event["session"]["model"], "gpt-realtime-2.1-mini");
+    assert_eq!(event["session"]["instructions"], "Be brief.");
+    // The device hears what the one beside it asks for.
+    device.connect(&created.answer).await;
+    let ask = json!({"type": "response.create"}).to_string();
+    link.outbox.send(ToVoice::Event(ask.into())).await.unwrap();
+    device.hear().await;
+
+    gateway.hang_up(&created.call).await.unwrap();
+    within("the end of the link", async {
+        while let Some(message) = link.inbox.recv().await {
+            if let FromVoice::Down(_) = message {
+                break;
+            }
+        }
+    })
+    .await;
+    gateway.hang_up(&created.call).await.unwrap();
+    let sideband = Opening::sideband(created.call);
+    within("the end of the call", async {
+        loop {
+            match gateway.open(&sideband).await {
+                Err(error) if error.is_unknown_call() => break,
+                // It is about to end.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_offer_that_is_none_is_refused_in_the_providers_words() {
+    let provider = Provider::start(fast());
+    let model = "gpt-realtime-2.1".to_owned();
+    let opening = Opening::conversation(model, Value::Null, Carrier::WebRtc).unwrap();
+
+    let gateway = gateway(&provider);
+    let refused = gateway.create_call("v=0 nonsense", &opening).await;
+
+    assert!(matches!(refused, Err(OpenError::Refused(_))), "{refused:?}");
 }
 
 fn gateway(provider: &Provider) -> Gateway {
