@@ -34,6 +34,46 @@ async fn a_development_key_is_printed_once_and_works() {
 }
 
 #[tokio::test]
+async fn keys_made_on_the_command_line_are_those_of_a_tenant_and_of_its_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = async |arguments: &[&str]| {
+        let output = command(arguments, &[]).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = run(&["api-key"]).await;
+    let (key, explained) = said.split_once('\n').unwrap();
+    let (_, table) = explained.split_once("[tenant.NAME]").unwrap();
+    let tenants = dir.path().join("tenants.toml");
+    std::fs::write(&tenants, format!("[tenant.acme]{table}")).unwrap();
+    let keys = dir.path().join("keys");
+    let said = run(&["signing-key", keys.to_str().unwrap()]).await;
+    let (path, kid) = said.split_once("key id").unwrap();
+    let mode = std::fs::metadata(path.trim()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let flags = [
+        "--provider=embedded",
+        &format!("--tenants={}", tenants.display()),
+        &format!("--tokens-keys={}", keys.display()),
+    ];
+    let mut relay = Process::start(&flags, &[]).await;
+    assert_eq!(relay.line_of("key").await, "as configured");
+    let mut socket = connect(&relay.address, key).await.unwrap();
+    let first = timeout(PATIENCE, socket.next()).await.unwrap();
+    let text = first.unwrap().unwrap().into_text().unwrap();
+    assert!(text.contains("session.created"), "{text}");
+    // The relay of this test is a process of its own, so nobody has chosen for the client here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let url = format!("http://{}/.well-known/jwks.json", relay.address);
+    let jwks: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    assert_eq!(jwks["keys"][0]["kid"], kid.trim());
+    let (status, _, stderr) = relay.end().await;
+    assert_eq!(status, 0, "{stderr}");
+    assert!(!stderr.contains(key), "{stderr}");
+}
+
+#[tokio::test]
 async fn no_log_holds_a_key_nor_at_info_what_people_say() {
     for (filter, words) in [("info", false), ("debug", true), ("voxline=trace", true)] {
         let filter = format!("--log-filter={filter}");
