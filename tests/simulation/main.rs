@@ -219,6 +219,7 @@ impl World {
         for input in self.inputs() {
             self.put(input);
         }
+        self.check_sound();
     }
 
     fn put(&mut self, input: Input) {
@@ -586,6 +587,20 @@ impl World {
             "what is played was received",
         );
         self.promise(self.sounding.contains(&response), "what sounds has started");
+    }
+
+    /// Sound that was received does not wait while somebody is there to hear it.
+    fn check_sound(&self) {
+        let mut items = self.items.values();
+        let waits = items.any(|item| {
+            !item.settled
+                && !self.flushed.contains(&item.response)
+                && item.received != Duration::MAX
+                && item.received >= item.played() + 2 * FRAME
+        });
+        let sounds = self.played_to > self.now - self.origin;
+        let quiet = self.is_away() || self.closed;
+        self.promise(quiet || sounds || !waits, "what was received sounds");
     }
 
     fn check_state(&mut self, state: State) {

@@ -110,6 +110,10 @@ impl World {
         if presence.speaks && !presence.extended && chance < 100 {
             return vec![Input::Client(FromClient::Extended)];
         }
+        if chance == 194 {
+            let other = FromClient::TokenAcknowledged("t0".into());
+            return vec![Input::Client(other)];
+        }
         let answers = presence.answers && chance < 150;
         if let Some((token, expires_at)) = presence.offered.take_if(|_| answers) {
             presence.takes = Some(expires_at);
@@ -317,6 +321,7 @@ impl World {
             Notice::Token(credential) => {
                 self.saw("token");
                 self.presence.can_return = true;
+                self.presence.attempts += 1;
                 let offer = (credential.id, credential.expires_at);
                 if self.presence.offered.as_ref() == Some(&offer) {
                     self.saw("token again");
@@ -371,6 +376,8 @@ impl World {
         match tally {
             Tally::Rotated => {
                 self.saw("rotated");
+                let took = self.presence.takes.is_some();
+                self.promise(took, "what was not sent is not acknowledged");
                 let presence = &mut self.presence;
                 presence.held_until = presence.takes.take();
                 presence.attempts = 0;
@@ -384,7 +391,10 @@ impl World {
                     .held_until
                     .is_some_and(|held| held <= self.now);
                 self.promise(expired, "no renewal is given up before the end");
-                self.promise(self.presence.attempts > 0, "no renewal fails untried");
+                self.promise(
+                    self.presence.attempts > 1,
+                    "no renewal fails at the first try",
+                );
                 self.promise(self.presence.extended, "who knows no tokens fails none");
             }
             Tally::Parked => {
