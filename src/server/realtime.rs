@@ -103,9 +103,8 @@ pub(crate) async fn connect(
             joining::websocket(&conversation, role, leg(socket)).await;
         })),
         Err(error) => {
-            let code = match in_band(error.status()) {
-                Some(code) => code,
-                None => return Err(error),
+            let Some(code) = in_band(error.status()) else {
+                return Err(error);
             };
             let Ok(turn) = Arc::clone(&app.refusals).try_acquire_owned() else {
                 return Err(error);
