@@ -324,3 +324,312 @@ fn crowded() -> Fault {
         format!("{SIDEBANDS} connections listen to this call already; close one of them."),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::task::JoinSet;
+
+    use crate::core::audio::Format;
+    use crate::core::playout::PlayoutConfig;
+    use crate::core::port::{ClientEvent, Json, Notice, ToVoice, VoiceSession};
+    use crate::core::session::{Playback, SessionConfig};
+
+    const QUEUE: usize = 64;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_listens_beside_is_introduced_and_hears_what_is_for_all() {
+        let mut call = Call::start();
+        call.extend().await;
+        let mut beside = call.join().await;
+        let told = [beside.hear().await, beside.hear().await];
+        assert!(matches!(
+            told,
+            [ToClient::Created(_), ToClient::Notice(Notice::State(_))]
+        ));
+
+        call.provide("answer").await;
+        assert_eq!(beside.hear().await, event("answer"));
+        beside.say(told_by_client("question")).await;
+        assert_eq!(call.at_provider().await, ToVoice::Event("question".into()));
+
+        beside.say(FromClient::Hangup).await;
+        call.provide("more").await;
+        assert_eq!(call.client.hear_event().await, "answer");
+        assert_eq!(call.client.hear_event().await, "more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_too_many_beside_is_told_so() {
+        let mut call = Call::start();
+        call.client.hear_event().await;
+        let mut beside = vec![];
+        for _ in 0..SIDEBANDS {
+            beside.push(call.join().await);
+        }
+
+        let mut last = call.join().await;
+
+        let told = last.hear().await;
+        assert!(
+            matches!(&told, ToClient::Fault(fault) if fault.code == "too_many_sidebands"),
+            "{told:?}"
+        );
+        assert_eq!(last.hear().await, ToClient::Close(CloseReason::Crowded));
+        call.provide("answer").await;
+        for listener in &mut beside {
+            assert_eq!(listener.hear_event().await, "answer");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_beside_who_does_not_listen_is_dropped_and_nobody_waits() {
+        let mut call = Call::start();
+        call.client.hear_event().await;
+        let beside = call.join().await;
+        for index in 0..2 * QUEUE {
+            call.provide(&index.to_string()).await;
+            assert_eq!(call.client.hear_event().await, index.to_string());
+        }
+
+        beside.outbox.closed().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newcomer_takes_the_place_with_its_first_word_that_is_not_sound() {
+        let mut call = Call::start();
+        call.extend().await;
+        let mut newcomer = call.come().await;
+        newcomer
+            .say(FromClient::Audio {
+                payload: vec![0; 960].into(),
+                received: clock::now(),
+            })
+            .await;
+        call.provide("to the old one").await;
+        assert_eq!(call.client.hear_event().await, "to the old one");
+
+        newcomer.say(FromClient::Ready).await;
+
+        assert!(matches!(newcomer.hear().await, ToClient::Created(_)));
+        let last = call.client.hear().await;
+        assert_eq!(last, ToClient::Close(CloseReason::Replaced));
+        call.provide("to the new one").await;
+        assert_eq!(newcomer.hear_event().await, "to the new one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_closes_a_connection_with_the_next_on_its_way_has_not_hung_up() {
+        let mut call = Call::start();
+        call.extend().await;
+        let mut newcomer = call.come().await;
+        call.client.say(FromClient::Hangup).await;
+        call.client.outbox.closed().await;
+        call.provide("meanwhile").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+
+        newcomer.say(FromClient::Extended).await;
+
+        assert!(matches!(newcomer.hear().await, ToClient::Created(_)));
+        let state = newcomer.hear().await;
+        assert!(matches!(state, ToClient::Notice(Notice::State(_))));
+        let missed = newcomer.hear().await;
+        assert_eq!(missed, ToClient::Missed(vec![event("meanwhile")]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_client_is_waited_for_as_long_as_it_was_told() {
+        let mut call = Call::start();
+        call.extend().await;
+        let lost = clock::now();
+        drop(call.client);
+
+        let reason = call.driver.join_next().await.unwrap().unwrap();
+
+        assert_eq!(reason, CloseReason::Hangup);
+        assert_eq!(clock::now() - lost, Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_is_heard_before_the_silence_after_it() {
+        let mut call = Call::start();
+        call.extend().await;
+        let lost = clock::now();
+        call.client.say(FromClient::Hangup).await;
+        drop(call.client);
+        // What cannot be delivered any more is noticed first.
+        call.provider.try_send(spoken("too late")).unwrap();
+
+        let reason = call.driver.join_next().await.unwrap().unwrap();
+
+        assert_eq!((reason, clock::now()), (CloseReason::Hangup, lost));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revoked_session_ends_at_once_and_says_so() {
+        let mut call = Call::start();
+        call.client.hear_event().await;
+        call.signals.revoked.cancel();
+
+        let reason = call.driver.join_next().await.unwrap().unwrap();
+
+        assert_eq!(reason, CloseReason::Revoked);
+        let mut told = vec![];
+        while let Some(message) = call.client.inbox.recv().await {
+            told.push(message);
+        }
+        let [
+            ..,
+            ToClient::Fault(fault),
+            ToClient::Close(CloseReason::Revoked),
+        ] = &told[..]
+        else {
+            panic!("{told:?}");
+        };
+        assert_eq!(fault.code, "session_revoked");
+    }
+
+    /// The far end of a line.
+    type End = Line<FromClient, ToClient>;
+
+    impl End {
+        async fn say(&self, message: FromClient) {
+            self.outbox.send(message).await.unwrap();
+        }
+
+        async fn hear(&mut self) -> ToClient {
+            self.inbox.recv().await.unwrap()
+        }
+
+        /// The next event of the provider's, passing over the rest.
+        async fn hear_event(&mut self) -> String {
+            loop {
+                if let ToClient::Event(json) = self.hear().await {
+                    return json.as_str().to_owned();
+                }
+            }
+        }
+    }
+
+    /// A session that runs, and all who talk to it.
+    struct Call {
+        client: End,
+        provider: mpsc::Sender<FromVoice>,
+        at_provider: mpsc::Receiver<ToVoice>,
+        arrivals: mpsc::Sender<Arrival>,
+        signals: Signals,
+        driver: JoinSet<CloseReason>,
+    }
+
+    impl Call {
+        fn start() -> Self {
+            let (line, client) = pair();
+            let (outbox, at_provider) = mpsc::channel(QUEUE);
+            let (provider, inbox) = mpsc::channel(QUEUE);
+            let (arrivals, comings) = mpsc::channel(1);
+            let signals = Signals {
+                shutdown: CancellationToken::new(),
+                revoked: CancellationToken::new(),
+                cancel: CancellationToken::new(),
+            };
+            let lines = Lines {
+                client: Some(line),
+                voice: Line { outbox, inbox },
+                arrivals: comings,
+            };
+            let config =
+                SessionConfig::new("sess".into(), Playback::Relay(PlayoutConfig::default()));
+            let session = Session::new(config, clock::now());
+            let issuer: Issuer = Box::new(|question| match question {
+                ToIssuer::Resume => FromIssuer::Resume("rt".into()),
+                ToIssuer::Renew | ToIssuer::Check(_) => FromIssuer::Unavailable,
+            });
+            let mut driver = JoinSet::new();
+            driver.spawn(run(
+                session,
+                lines,
+                issuer,
+                Arc::new(|_| {}),
+                Arc::new(|_| {}),
+                signals.clone(),
+            ));
+            provider.try_send(created()).unwrap();
+
+            Self {
+                client,
+                provider,
+                at_provider,
+                arrivals,
+                signals,
+                driver,
+            }
+        }
+
+        /// Lets the client speak `voxline.v1`.
+        async fn extend(&mut self) {
+            self.client.say(FromClient::Extended).await;
+            while !matches!(
+                self.client.hear().await,
+                ToClient::Notice(Notice::Session { .. })
+            ) {}
+        }
+
+        async fn join(&self) -> End {
+            let (line, end) = pair();
+            self.arrivals.send(Arrival::Sideband(line)).await.unwrap();
+            end
+        }
+
+        async fn come(&self) -> End {
+            let (line, end) = pair();
+            self.arrivals.send(Arrival::Client(line)).await.unwrap();
+            end
+        }
+
+        async fn provide(&self, text: &str) {
+            self.provider.send(spoken(text)).await.unwrap();
+        }
+
+        async fn at_provider(&mut self) -> ToVoice {
+            self.at_provider.recv().await.unwrap()
+        }
+    }
+
+    fn pair() -> (ClientLine, End) {
+        let (outbox, far_inbox) = mpsc::channel(QUEUE);
+        let (far_outbox, inbox) = mpsc::channel(QUEUE);
+        let end = Line {
+            outbox: far_outbox,
+            inbox: far_inbox,
+        };
+
+        (Line { outbox, inbox }, end)
+    }
+
+    fn created() -> FromVoice {
+        let session = VoiceSession {
+            input: Format::Pcm,
+            output: Format::Pcm,
+            interrupts: true,
+            responds: true,
+            silence: Duration::ZERO,
+        };
+
+        FromVoice::Session(session, "created".into())
+    }
+
+    fn spoken(text: &str) -> FromVoice {
+        FromVoice::Event(text.into())
+    }
+
+    fn event(text: &str) -> ToClient {
+        ToClient::Event(Json::from(text))
+    }
+
+    fn told_by_client(text: &str) -> FromClient {
+        FromClient::Event(ClientEvent::Other, text.into())
+    }
+}
