@@ -113,6 +113,12 @@ async fn multipart(request: Request, limits: &Limits) -> Result<Parts, ApiError>
             // Others have no meaning here; they are read and forgotten.
             _ => continue,
         };
+        if (name == "sdp" && form.sdp.is_some()) || (name == "session" && form.session.is_some()) {
+            return Err(malformed(
+                "body",
+                &format!("it has the part `{name}` twice"),
+            ));
+        }
         let mut bytes = Vec::new();
         while let Some(chunk) = part.chunk().await.map_err(refuse)? {
             if bytes.len() + chunk.len() > limit {
