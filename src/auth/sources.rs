@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** what cannot be used is refused in the log, once, and what was there before stays.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +27,8 @@ pub(crate) struct Sources {
     own: Vec<(Arc<SigningKey>, SystemTime)>,
     keys_refused: Option<FileError>,
     tenants_refused: Option<FileError>,
+    /// The file of tenants as it was, taken or refused; `None` if it could not be read.
+    tenants_text: Option<String>,
 }
 
 impl Sources {
@@ -38,9 +41,18 @@ impl Sources {
             own: vec![],
             keys_refused: None,
             tenants_refused: None,
+            tenants_text: None,
         };
         let listing = sources.list_keys(settings, now)?;
-        let tenants = read_tenants(settings)?;
+        let tenants = match &settings.tenants {
+            Some(path) => {
+                let text = files::read(path, MAX_TENANTS)?;
+                let tenants = parse_tenants(path, &text, settings)?;
+                sources.tenants_text = Some(text);
+                tenants
+            }
+            None => Tenants::with_default(&settings.api_keys),
+        };
         Ok((sources, listing, tenants))
     }
 
@@ -50,9 +62,18 @@ impl Sources {
         judge(listing, &mut self.keys_refused)
     }
 
-    /// The tenants there are now; `None` if they cannot be used.
+    /// The tenants there are now; `None` if there is nothing new, or nothing that can be used.
     pub(crate) fn tenants(&mut self, settings: &Settings) -> Option<Tenants> {
-        judge(read_tenants(settings), &mut self.tenants_refused)
+        let path = settings.tenants.as_ref()?;
+        let text = files::read(path, MAX_TENANTS);
+        let is_known = text.is_ok() && text.as_ref().ok() == self.tenants_text.as_ref();
+        if is_known {
+            return None;
+        }
+        let tenants = text.as_ref().map_err(FileError::clone);
+        let tenants = tenants.and_then(|text| parse_tenants(path, text, settings));
+        self.tenants_text = text.ok();
+        judge(tenants, &mut self.tenants_refused)
     }
 
     fn list_keys(&mut self, settings: &Settings, now: SystemTime) -> Result<Listing, FileError> {
@@ -73,12 +94,8 @@ impl Sources {
     }
 }
 
-fn read_tenants(settings: &Settings) -> Result<Tenants, FileError> {
-    let Some(path) = &settings.tenants else {
-        return Ok(Tenants::with_default(&settings.api_keys));
-    };
-    let text = files::read(path, MAX_TENANTS)?;
-    Tenants::parse(&text, &settings.api_keys).map_err(|mistake| FileError {
+fn parse_tenants(path: &Path, text: &str, settings: &Settings) -> Result<Tenants, FileError> {
+    Tenants::parse(text, &settings.api_keys).map_err(|mistake| FileError {
         line: mistake.line,
         ..FileError::new(path, mistake.reason)
     })

@@ -20,6 +20,9 @@ use crate::core::port::{Fault, Token};
 /// The longest text that is looked at: several times what the relay makes.
 pub(crate) const MAX_TOKEN: usize = 4096;
 
+/// How many bytes of that are left for what only a resume token says.
+const ROOM_TO_RESUME: usize = 256;
+
 /// What a token is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Purpose {
@@ -120,12 +123,17 @@ impl Claims {
         let jwt = jsonwebtoken::encode(&header, self, key.private())
             .map_err(|error| Fault::server("internal_error", format!("Cannot sign: {error}")))?;
         let token = format!("{}{jwt}", purpose.prefix());
-        if token.len() > MAX_TOKEN {
+        let most = match purpose {
+            // Who holds it must be able to get a resume token, which says a little more.
+            Purpose::Secret => MAX_TOKEN - ROOM_TO_RESUME,
+            Purpose::Resume => MAX_TOKEN,
+        };
+        if token.len() > most {
             return Err(Fault::invalid(
                 "invalid_value",
                 format!(
-                    "The token would have {} bytes, and {MAX_TOKEN} is the most: give a shorter \
-                     user or fewer models.",
+                    "The token would have {} bytes, and {most} is the most: give a shorter user \
+                     or fewer models.",
                     token.len()
                 ),
             )

@@ -240,6 +240,33 @@ fn what_a_token_cannot_carry_is_refused_by_its_field() {
 }
 
 #[test]
+fn whoever_gets_a_client_secret_can_get_a_resume_token() {
+    let authority = authority();
+    let session = SessionId::from(format!("sess_{}", "0".repeat(32)));
+    let mut longest = 0;
+    for length in 1..=200 {
+        let wish = Wish {
+            device: Some("d".repeat(128)),
+            models: Some(vec!["m".repeat(length); 16]),
+            session: Some(json!({})),
+            ..of_user(&"u".repeat(128))
+        };
+        let Ok(minted) = authority.mint(&tenant(&authority), wish, at(0)) else {
+            break;
+        };
+        longest = minted.token.expose().len();
+        let granted = grant(&authority, &minted.token, Some(&"d".repeat(128)));
+        let token = authority.resume(&granted, &session, at(60), at(0)).unwrap();
+        assert!(
+            authority
+                .authenticate(token.expose(), Some(&"d".repeat(128)), at(0))
+                .is_ok()
+        );
+    }
+    assert!(longest > 3500, "{longest}");
+}
+
+#[test]
 fn no_model_is_granted_that_the_tenant_or_the_token_does_not_have() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tenants.toml");

@@ -1,10 +1,13 @@
 //! Tenants that come and go.
 
-use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use std::{fs, io};
 
 use crate::auth::tests::{KEY, at, code, of_user, settings};
 use crate::auth::{Authority, Holder, KeyDigest, Settings};
+use crate::clock;
 
 #[test]
 fn tenants_change_without_a_restart() {
@@ -110,6 +113,66 @@ fn a_file_with_a_mistake_is_refused_and_what_was_there_stays() {
 }
 
 #[test]
+fn a_refusal_is_logged_once_with_file_line_and_reason_and_so_is_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tenants.toml");
+    fs::write(&path, "[tenant.acme]\n").unwrap();
+    let authority = open(&path);
+    let lines = |text: Option<&str>| {
+        match text {
+            Some(text) => fs::write(&path, text).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        logged(|| (0..3).for_each(|_| authority.reload(at(10))))
+    };
+    let name = path.display().to_string();
+    let refused = "ERROR Refused; what was there before stays in effect";
+    for (text, expected) in [
+        (
+            Some("[tenant.acme]\nx = 1\n"),
+            format!("{refused} error={name}:2: unknown field `x`"),
+        ),
+        (
+            Some("[tenant.acme]\n\ny = 1\n"),
+            format!("{refused} error={name}:3: unknown"),
+        ),
+        (
+            None,
+            format!("{refused} error={name}: cannot be read: No such file"),
+        ),
+        (
+            Some("[tenant.acme]\n"),
+            format!("INFO Taken again, after a refusal path={name}"),
+        ),
+        (
+            Some("[tenant.other]\n"),
+            "INFO Tenants changed tenants=2".to_owned(),
+        ),
+    ] {
+        let lines = lines(text);
+        assert!(lines.starts_with(&expected), "{expected}: {lines}");
+        assert_eq!(lines.matches('\n').count(), 1, "{lines}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_are_looked_at_again_as_often_as_is_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tenants.toml");
+    fs::write(&path, "[tenant.acme]\n").unwrap();
+    let authority = Arc::new(open(&path));
+    fs::write(&path, "[tenant.other]\n").unwrap();
+    let mut changed = authority.changed();
+    let start = clock::now();
+    tokio::select! {
+        () = Arc::clone(&authority).keep_fresh() => panic!("it ends"),
+        marked = changed.changed() => marked.unwrap(),
+    }
+    assert_eq!(clock::now() - start, Duration::from_secs(10));
+    assert_eq!(code(authority.tenant("other")), "taken");
+}
+
+#[test]
 fn a_relay_does_not_start_with_a_file_that_it_cannot_use() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tenants.toml");
@@ -126,6 +189,36 @@ fn a_relay_does_not_start_with_a_file_that_it_cannot_use() {
     fs::write(&path, "[tenant.acme]\n\nsesions = 5\n").unwrap();
     let expected = format!("{name}:3: unknown field `sesions`, expected one of `api_keys`, ");
     assert!(refusal().starts_with(&expected), "{}", refusal());
+}
+
+/// What is logged meanwhile, in lines of level and message.
+fn logged(during: impl FnOnce()) -> String {
+    let written = Arc::new(Mutex::new(vec![]));
+    let sink = Arc::clone(&written);
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || Sink(Arc::clone(&sink)))
+        .with_ansi(false)
+        .with_target(false)
+        .without_time()
+        .finish();
+    tracing::subscriber::with_default(subscriber, during);
+    let bytes = written.lock().unwrap().clone();
+    let text = String::from_utf8(bytes).unwrap();
+    text.lines()
+        .map(|line| format!("{}\n", line.trim()))
+        .collect()
+}
+
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn open(path: &Path) -> Authority {
