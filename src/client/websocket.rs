@@ -574,6 +574,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_comes_back_is_told_the_session_and_then_what_was_missed() {
+        let mut line = connect(PATIENT).await;
+        let event = |text: &str| ToClient::Event(Json::from(text));
+        let updated = r#"{"type":"session.updated","event_id":"e1","session":{"voice":"sage"}}"#;
+        let missed = vec![
+            event(r#"{"type":"first"}"#),
+            ToClient::Notice(Notice::State(State::Idle)),
+            event(r#"{"type":"second"}"#),
+        ];
+        for message in [
+            ToClient::Created(updated.into()),
+            ToClient::Missed(missed),
+            event(r#"{"type":"third"}"#),
+        ] {
+            line.to_client.send(message).await.unwrap();
+        }
+
+        let created = next_event(&mut line.client).await;
+        assert_eq!(created["type"], "session.created");
+        assert_eq!(created["session"]["voice"], "sage");
+        assert_ne!(created["event_id"], "e1", "it is another event");
+        for kind in ["first", "second", "third"] {
+            assert_eq!(next_event(&mut line.client).await["type"], kind);
+        }
+    }
+
+    #[tokio::test]
     async fn only_a_client_that_says_goodbye_has_hung_up() {
         let mut line = connect(PATIENT).await;
         line.client.close(None).await.unwrap();
