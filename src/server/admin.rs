@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -20,7 +19,7 @@ use crate::clock;
 use crate::core::port::{Fault, FaultKind};
 use crate::server::App;
 use crate::server::auth::bearer;
-use crate::server::body;
+use crate::server::body::json_object;
 use crate::server::error::ApiError;
 use crate::server::fields::{known, text, wrong_type};
 
@@ -59,10 +58,9 @@ pub(crate) async fn revocations(_: Admin, State(app): State<Arc<App>>) -> Json<V
 pub(crate) async fn revoke(
     _: Admin,
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
-    let body = body::json_object(&headers, body, &app.config.limits).await?;
+    let body = json_object(request, &app.config.limits).await?;
     let Wish {
         subject,
         reason,

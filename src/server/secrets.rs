@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
@@ -15,7 +14,7 @@ use crate::clock;
 use crate::core::port::{Fault, FaultKind};
 use crate::server::App;
 use crate::server::auth::ByKey;
-use crate::server::body;
+use crate::server::body::json_object;
 use crate::server::error::ApiError;
 use crate::server::fields::{known, text, unsupported, wrong_type};
 
@@ -39,15 +38,13 @@ const TYPES: [(&str, &str); 2] = [
 pub(crate) async fn create(
     ByKey(tenant): ByKey,
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<impl IntoResponse, ApiError> {
     app.admission.secret(&tenant, clock::now())?;
-    let body = body::json_object(&headers, body, &app.config.limits).await?;
+    let user = user(request.headers())?;
+    let body = json_object(request, &app.config.limits).await?;
     let mut wish = wish(&body).map_err(ApiError::bad_request)?;
-    if wish.user.is_none() {
-        wish.user = user(&headers)?;
-    }
+    wish.user = wish.user.or(user);
     let session = effective(wish.session.as_ref(), app.config.model.as_str());
     let now = clock::wall();
     let minted = app.authority.mint(&tenant, wish, now).map_err(unminted)?;
