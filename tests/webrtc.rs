@@ -291,6 +291,17 @@ async fn hanging_up_ends_the_leg() {
 }
 
 #[tokio::test]
+async fn a_client_of_voxline_may_come_back_after_closing_its_connection() {
+    let endpoint = endpoint();
+    let (peer, mut session) = call(&endpoint, ALL).await;
+    peer.hang_up().await;
+    while let Some(message) = session.from_leg.recv().await {
+        assert_ne!(message, FromClient::Hangup);
+    }
+    assert_eq!(session.end().await, End::Lost);
+}
+
+#[tokio::test]
 async fn the_end_of_the_session_reaches_the_client_after_its_last_event() {
     let endpoint = endpoint();
     let (mut peer, session) = call(&endpoint, EVENTS).await;

@@ -42,7 +42,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum End {
     /// The client has closed its events channel: so it shows when a page closes its connection.
     HungUp,
-    /// The connection has failed, or the client has fallen silent.
+    /// The connection has failed, the client has fallen silent, or one that speaks `voxline.v1`,
+    /// and so hangs up over HTTP, has closed it.
     Lost,
     /// The client did not connect in time.
     NeverConnected,
@@ -60,6 +61,8 @@ pub struct Leg {
     /// What waits for the session.
     uplink: VecDeque<FromClient>,
     connected: bool,
+    /// It has opened the channel for `voxline.v1`.
+    extended: bool,
     connect_by: Instant,
     media_idle: Duration,
     /// The call's place among those that are taken at a time.
@@ -78,6 +81,7 @@ impl Leg {
             receiver: Receiver::new(),
             uplink: VecDeque::new(),
             connected: false,
+            extended: false,
             connect_by,
             media_idle,
             call,
@@ -280,7 +284,10 @@ impl Leg {
                 self.channels.open(label, channel).await?;
                 match label {
                     Label::Events => self.uplink.push_back(FromClient::Ready),
-                    Label::Voxline => self.uplink.push_back(FromClient::Extended),
+                    Label::Voxline => {
+                        self.extended = true;
+                        self.uplink.push_back(FromClient::Extended);
+                    }
                     Label::Timing => {}
                 }
             }
@@ -294,6 +301,7 @@ impl Leg {
                 self.on_voxline(label, &text, now).await?;
             }
             PeerEvent::Binary => self.channels.send_fault(binary()).await?,
+            PeerEvent::Closed(Label::Events) if self.extended => return Err(End::Lost),
             PeerEvent::Closed(Label::Events) => return Err(End::HungUp),
             PeerEvent::Closed(label @ (Label::Voxline | Label::Timing)) => {
                 self.channels.close(label);
