@@ -26,7 +26,9 @@ use crate::core::latency::{Hop, Recorder, Sample};
 use crate::core::port::{Fault, FromVoice, Json, LinkEnd, ToVoice, VoiceSession};
 use crate::provider::refusal::{UNKNOWN_CALL, http_refusal, refusal};
 use crate::provider::{OpenError, Patience, Upstream, query_value};
-use crate::wire::realtime::{Pinned, decode_voice, encode_voice, session_update, split_voice};
+use crate::wire::realtime::{
+    Mark, Pinned, decode_voice, encode_voice, session_update, split_voice,
+};
 
 /// Messages on their way to the provider: some five seconds of sound in 20 ms frames.
 const OUTBOX: usize = 256;
@@ -97,8 +99,15 @@ pub async fn open(
     let (sink, stream) = socket.split();
     let broken = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
-    tasks.spawn(read(stream, to_session, patience, broken.clone()));
-    tasks.spawn(write(sink, to_voice, patience, broken, recorder));
+    let mark = Mark::random();
+    tasks.spawn(read(
+        stream,
+        to_session,
+        mark.clone(),
+        patience,
+        broken.clone(),
+    ));
+    tasks.spawn(write(sink, to_voice, mark, patience, broken, recorder));
 
     Ok(Link {
         outbox,
@@ -176,7 +185,7 @@ async fn next_session(socket: &mut Socket) -> Result<(VoiceSession, Json), OpenE
         let Message::Text(text) = message else {
             continue;
         };
-        match decode_voice(&text) {
+        match decode_voice(&text, &Mark::random()) {
             Some(FromVoice::Session(session, json)) => return Ok((session, json)),
             Some(FromVoice::Error { json, .. }) => return Err(in_band(&json)),
             Some(_) | None => {}
@@ -204,6 +213,7 @@ fn in_band(error: &Json) -> OpenError {
 async fn read(
     mut stream: SplitStream<Socket>,
     to_session: mpsc::Sender<FromVoice>,
+    mark: Mark,
     patience: Patience,
     broken: Arc<Notify>,
 ) {
@@ -216,7 +226,7 @@ async fn read(
         };
         match message {
             Ok(Some(Ok(Message::Text(text)))) => {
-                let Some(event) = decode_voice(&text) else {
+                let Some(event) = decode_voice(&text, &mark) else {
                     tracing::warn!(bytes = text.len(), "Provider sent what is not an event");
                     continue;
                 };
@@ -254,6 +264,7 @@ async fn read(
 async fn write(
     mut sink: SplitSink<Socket, Message>,
     mut to_voice: mpsc::Receiver<ToVoice>,
+    mark: Mark,
     patience: Patience,
     broken: Arc<Notify>,
     recorder: Recorder,
@@ -272,7 +283,7 @@ async fn write(
                         | ToVoice::Delete(_)
                         | ToVoice::ClearOutput => None,
                     };
-                    (Message::text(encode_voice(&message)), received)
+                    (Message::text(encode_voice(&message, &mark)), received)
                 }
                 None => break,
             },

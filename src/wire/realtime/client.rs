@@ -15,7 +15,7 @@ use crate::core::port::{
     ClientEvent, CloseReason, Fault, FaultKind, FromClient, Json, Notice, Output, State, ToClient,
 };
 use crate::wire::realtime::session::pin_formats;
-use crate::wire::realtime::{Carrier, RELAY_EVENT, event_id};
+use crate::wire::realtime::{Carrier, event_id};
 
 const EVENTS: [&str; 10] = [
     "session.update",
@@ -73,14 +73,6 @@ pub fn decode_client(text: &str, carrier: Carrier, now: Instant) -> Result<FromC
                 ),
             )
             .at("event_id"));
-        }
-        if id.starts_with(RELAY_EVENT) {
-            return Err(Fault::invalid(
-                "invalid_value",
-                format!("`event_id` begins with `{RELAY_EVENT}`, which the relay keeps for itself; choose another one."),
-            )
-            .at("event_id")
-            .caused_by(event_id));
         }
     }
 
@@ -436,12 +428,6 @@ mod tests {
                 "invalid_value",
                 Some("audio"),
                 Some("e1"),
-            ),
-            (
-                r#"{"type":"response.create","event_id":"voxline_relay_1"}"#,
-                "invalid_value",
-                Some("event_id"),
-                Some("voxline_relay_1"),
             ),
         ];
 

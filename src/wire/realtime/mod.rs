@@ -21,8 +21,24 @@ pub enum Carrier {
     WebSocket,
 }
 
-/// Begins the `event_id` of every event that the relay itself sends to a provider.
-const RELAY_EVENT: &str = "voxline_relay_";
+/// Begins the `event_id` of every event that the relay itself sends on one link, so that it knows
+/// a provider's answer to it. Nobody else can guess it, be it another relay on the way.
+#[derive(Clone, Debug)]
+pub struct Mark(String);
+
+impl Mark {
+    pub fn random() -> Self {
+        Self(event_id("voxline_") + "_")
+    }
+
+    fn event_id(&self) -> String {
+        event_id(&self.0)
+    }
+
+    fn is_on(&self, event_id: &str) -> bool {
+        event_id.starts_with(&self.0)
+    }
+}
 
 fn event_id(prefix: &str) -> String {
     format!("{prefix}{}", uuid::Uuid::new_v4().simple())

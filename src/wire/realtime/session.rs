@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::core::audio::Format;
 use crate::core::port::{Fault, VoiceSession};
-use crate::wire::realtime::{Carrier, RELAY_EVENT, event_id};
+use crate::wire::realtime::{Carrier, event_id};
 
 /// A client's session settings, made fit to be sent as the first `session.update`.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +44,7 @@ pub fn session_update(session: &Pinned) -> String {
     session
         .entry("type")
         .or_insert_with(|| Value::from("realtime"));
-    let event_id = event_id(RELAY_EVENT);
+    let event_id = event_id("voxline_");
 
     json!({ "type": "session.update", "event_id": event_id, "session": session }).to_string()
 }

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::core::port::{FromVoice, Json, Output, ResponseOutcome, ToVoice, Usage};
 use crate::wire::realtime::session::voice_session;
-use crate::wire::realtime::{RELAY_EVENT, event_id};
+use crate::wire::realtime::{Mark, event_id};
 
 /// The most sound in one event: 512 KiB of base64, of whole samples and without padding.
 const MAX_SOUND: usize = 384 << 10;
 
-/// Parses a provider's event; `None` if it is not an event at all.
-pub fn decode_voice(text: &str) -> Option<FromVoice> {
+/// Parses a provider's event; `None` if it is not an event at all. `mark` is the link's own.
+pub fn decode_voice(text: &str, mark: &Mark) -> Option<FromVoice> {
     let head: Head<'_> = serde_json::from_str(text).ok()?;
     let json = Json::from(text);
     let known = match head.kind.as_ref() {
@@ -65,10 +65,7 @@ pub fn decode_voice(text: &str) -> Option<FromVoice> {
         "output_audio_buffer.cleared" => output(Output::Cleared, text, &json),
         "error" => parse(text).map(|event: WithError<'_>| FromVoice::Error {
             code: event.error.code.unwrap_or_default().into_owned(),
-            answers_relay: event
-                .error
-                .event_id
-                .is_some_and(|id| id.starts_with(RELAY_EVENT)),
+            answers_relay: event.error.event_id.is_some_and(|id| mark.is_on(&id)),
             json: json.clone(),
         }),
         _ => None,
@@ -285,8 +282,8 @@ struct ErrorObject<'a> {
 }
 
 /// Encodes what the session says to a provider.
-pub fn encode_voice(message: &ToVoice) -> String {
-    let event_id = || event_id(RELAY_EVENT);
+pub fn encode_voice(message: &ToVoice, mark: &Mark) -> String {
+    let event_id = || mark.event_id();
     let event = match message {
         ToVoice::Event(json) => return json.as_str().to_owned(),
         ToVoice::Audio { frame, .. } => {
@@ -336,7 +333,7 @@ mod tests {
     fn an_audio_delta_carries_its_sound_and_its_place() {
         let text = r#"{"type":"response.output_audio.delta","event_id":"e","response_id":"r","item_id":"i","output_index":0,"content_index":1,"delta":"AAEC"}"#;
 
-        let event = decode_voice(text);
+        let event = decode(text);
 
         let expected = FromVoice::Audio {
             response: "r".into(),
@@ -355,7 +352,7 @@ mod tests {
             "type": "response.output_audio.delta", "event_id": "e", "response_id": "r",
             "item_id": "i", "output_index": 3, "content_index": 1, "delta": STANDARD.encode(&sound),
         });
-        let event = decode_voice(&text.to_string()).unwrap();
+        let event = decode(&text.to_string()).unwrap();
 
         let mut heard = vec![];
         let mut ids = std::collections::BTreeSet::new();
@@ -383,8 +380,7 @@ mod tests {
     fn what_a_response_costs_is_read_where_it_is_said() {
         let usage = |usage: Value| {
             let event = json!({"type": "response.done", "response": {"id": "r", "usage": usage}});
-            let Some(FromVoice::ResponseDone { usage, .. }) = decode_voice(&event.to_string())
-            else {
+            let Some(FromVoice::ResponseDone { usage, .. }) = decode(&event.to_string()) else {
                 panic!("{event}");
             };
             usage
@@ -428,7 +424,7 @@ mod tests {
             let json = Json::from(text.as_str());
 
             let event = FromVoice::Output(output, "r".into(), json);
-            assert_eq!(decode_voice(&text), Some(event));
+            assert_eq!(decode(&text), Some(event));
         }
     }
 
@@ -442,7 +438,7 @@ mod tests {
             let text = format!(
                 r#"{{"type":"session.updated","session":{{"audio":{{"input":{{"format":{{"type":"audio/pcma"}},"turn_detection":{turns}}}}}}}}}"#
             );
-            let Some(FromVoice::Session(session, _)) = decode_voice(&text) else {
+            let Some(FromVoice::Session(session, _)) = decode(&text) else {
                 panic!("not a session event");
             };
             assert_eq!(session.interrupts, interrupts, "{turns}");
@@ -452,12 +448,21 @@ mod tests {
 
     #[test]
     fn an_error_that_answers_the_relay_is_known_by_its_event_id() {
-        let cancel = encode_voice(&ToVoice::Cancel("r".into()));
+        let mark = Mark::random();
+        let cancel = encode_voice(&ToVoice::Cancel("r".into()), &mark);
         let sent: Value = serde_json::from_str(&cancel).unwrap();
         let text = json!({"type": "error", "error": {"code": "response_cancel_not_active", "event_id": sent["event_id"]}});
 
-        let event = decode_voice(&text.to_string());
+        let event = decode_voice(&text.to_string(), &mark);
+        let elsewhere = decode(&text.to_string());
 
+        assert!(matches!(
+            elsewhere,
+            Some(FromVoice::Error {
+                answers_relay: false,
+                ..
+            })
+        ));
         assert!(
             matches!(event, Some(FromVoice::Error { answers_relay: true, code, .. }) if code == "response_cancel_not_active")
         );
@@ -469,9 +474,9 @@ mod tests {
             r#"{"type":"response.hologram.delta","delta":{}}"#,
             r#"{"type":"response.output_audio.delta","delta":7}"#,
         ] {
-            assert_eq!(decode_voice(text), Some(FromVoice::Event(text.into())));
+            assert_eq!(decode(text), Some(FromVoice::Event(text.into())));
         }
-        assert_eq!(decode_voice("[]"), None);
+        assert_eq!(decode("[]"), None);
     }
 
     #[test]
@@ -485,16 +490,20 @@ mod tests {
         };
 
         let event = r#"{"type":"input_audio_buffer.append","audio":"AAEC"}"#;
-        assert_eq!(encode_voice(&message), event);
+        assert_eq!(encode_voice(&message, &Mark::random()), event);
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,200}") {
-            let _ = decode_voice(&text);
+            let _ = decode(&text);
             for kind in ["session.created", "error", "response.done", "response.output_audio.delta"] {
-                let _ = decode_voice(&format!(r#"{{"type":"{kind}","session":{text},"error":{text},"response":{text}}}"#));
+                let _ = decode(&format!(r#"{{"type":"{kind}","session":{text},"error":{text},"response":{text}}}"#));
             }
         }
+    }
+
+    fn decode(text: &str) -> Option<FromVoice> {
+        decode_voice(text, &Mark::random())
     }
 }
