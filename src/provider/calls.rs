@@ -14,6 +14,7 @@ use reqwest::header::{self, HeaderMap};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 
+use crate::core::port::Fault;
 use crate::provider::refusal::http_refusal;
 use crate::provider::{OpenError, Patience, Upstream, query_value};
 
@@ -21,6 +22,8 @@ use crate::provider::{OpenError, Patience, Upstream, query_value};
 const MAX_BODY: usize = 64 << 10;
 /// Connections that are kept for later.
 const MAX_IDLE: usize = 16;
+/// How a server answers that has no calls.
+const NOT_SERVED: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
 /// The longest name of a call.
 const MAX_NAME: usize = 256;
 
@@ -57,7 +60,17 @@ impl Calls {
             .post("")?
             .header(header::ACCEPT, "application/sdp")
             .multipart(form);
-        let response = succeeded("creating a call", send(request).await?).await?;
+        let response = send(request).await?;
+        let is_served = !NOT_SERVED.contains(&response.status());
+        let response = match succeeded("creating a call", response).await {
+            Err(OpenError::Refused(fault)) if is_served || names_a_mistake(&fault) => {
+                return Err(OpenError::Refused(fault));
+            }
+            Err(OpenError::Refused(_) | OpenError::Unreachable(_)) if !is_served => {
+                return Err(not_served());
+            }
+            other => other?,
+        };
         let call = name(response.headers()).ok_or_else(|| {
             OpenError::Unreachable("the provider does not name the call it created".to_owned())
         })?;
@@ -133,6 +146,17 @@ async fn succeeded(what: &str, response: Response) -> Result<Response, OpenError
     let body = body(response).await.unwrap_or_default();
 
     Err(http_refusal(what, status.as_u16(), retry_after, &body))
+}
+
+/// Tells a mistake in the request from a URL that leads nowhere, for which there is no code.
+fn names_a_mistake(fault: &Fault) -> bool {
+    !["provider_refused", "unknown_url", "method_not_supported"].contains(&fault.code.as_ref())
+}
+
+fn not_served() -> OpenError {
+    let message = "The provider takes no calls (`POST /v1/realtime/calls`): make this one without \
+                   `media=direct`, by way of the relay.";
+    OpenError::Refused(Fault::invalid("media_mode_not_supported", message).at("media"))
 }
 
 /// Returns the last segment of the `Location`.
