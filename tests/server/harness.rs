@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use reqwest::Response;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -100,6 +101,72 @@ impl Relay {
     }
 }
 
+impl Relay {
+    /// Makes a client secret, as a tenant's server does.
+    pub(crate) async fn mint(&self, wish: Value) -> String {
+        let answer = reqwest::Client::new()
+            .post(self.url("/v1/realtime/client_secrets"))
+            .bearer_auth(KEY)
+            .json(&wish)
+            .send()
+            .await;
+        let secret: Value = answer.unwrap().json().await.unwrap();
+        secret["value"].as_str().expect("a secret").to_owned()
+    }
+
+    /// Makes a client secret for this user.
+    pub(crate) async fn secret_of(&self, user: &str) -> String {
+        self.mint(serde_json::json!({"voxline": {"user": user}}))
+            .await
+    }
+
+    /// Connects with this credential.
+    pub(crate) async fn connect_as(&self, credential: &str, query: &str) -> Client {
+        let bearer = format!("Bearer {credential}");
+        let headers = [("authorization", bearer.as_str())];
+        self.connect_with(query, &headers).await.unwrap()
+    }
+
+    /// The same as a client of `voxline.v1`.
+    pub(crate) async fn connect_extended(&self, credential: &str, query: &str) -> Client {
+        let offer = format!("voxline.v1, openai-insecure-api-key.{credential}");
+        let headers = [("sec-websocket-protocol", offer.as_str())];
+        self.connect_with(query, &headers).await.unwrap()
+    }
+
+    /// Posts an offer with this credential.
+    pub(crate) async fn offer(&self, credential: &str, query: &str, sdp: &str) -> Response {
+        let request = reqwest::Client::new()
+            .post(self.url(&format!("/v1/realtime/calls{query}")))
+            .bearer_auth(credential)
+            .header("content-type", "application/sdp")
+            .body(sdp.to_owned());
+        request.send().await.unwrap()
+    }
+
+    /// Reads the value of this line of the metrics.
+    pub(crate) async fn metric(&self, line: &str) -> u64 {
+        let metrics = reqwest::get(self.url("/metrics")).await.unwrap();
+        let page = metrics.text().await.unwrap();
+        let value = page.lines().find_map(|found| {
+            let value = found.strip_prefix(line)?.strip_prefix(' ')?;
+            value.parse().ok()
+        });
+        value.unwrap_or_else(|| panic!("no {line} in {page}"))
+    }
+
+    /// Waits until this line of the metrics has this value.
+    pub(crate) async fn until(&self, line: &str, value: u64) {
+        let waiting = async {
+            while self.metric(line).await != value {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = timeout(PATIENCE, waiting).await;
+        waited.unwrap_or_else(|_| panic!("{line} never is {value}"));
+    }
+}
+
 pub(crate) const BEARER: &str = "Bearer relay-test-key";
 
 /// A WebSocket client.
@@ -150,6 +217,37 @@ impl Client {
             let event = self.event().await;
             if event["type"] == kind {
                 return event;
+            }
+        }
+    }
+
+    /// Adds a message of the user's to the conversation, by this name.
+    pub(crate) async fn note(&mut self, id: &str, text: &str) {
+        self.send(serde_json::json!({
+            "type": "conversation.item.create",
+            "item": {
+                "id": id,
+                "type": "message",
+                "role": "user",
+                "content": [{"type": "input_text", "text": text}],
+            },
+        }))
+        .await;
+        while self.event_of("conversation.item.done").await["item"]["id"] != id {}
+    }
+
+    /// Reads a message of the conversation; `None` if there is none of this name.
+    pub(crate) async fn recall(&mut self, id: &str) -> Option<String> {
+        self.send(serde_json::json!({"type": "conversation.item.retrieve", "item_id": id}))
+            .await;
+        loop {
+            let event = self.event().await;
+            if event["type"] == "error" {
+                return None;
+            }
+            if event["type"] == "conversation.item.retrieved" && event["item"]["id"] == id {
+                let text = &event["item"]["content"][0]["text"];
+                return Some(text.as_str().unwrap().to_owned());
             }
         }
     }

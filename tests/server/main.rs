@@ -7,14 +7,23 @@
 )]
 
 mod admin;
+#[path = "../support/mod.rs"]
+mod support;
+
 mod calls;
+mod direct;
 mod harness;
 mod http;
 mod limits;
 mod openapi;
 mod origin;
 mod process;
+mod resume;
+mod rotation;
 mod secrets;
 mod shutdown;
+mod sideband;
 mod tls;
+mod transcription;
 mod websocket;
+mod whip;

@@ -288,3 +288,68 @@ async fn sound_both_ways_is_timed() {
     assert_eq!(count, ["voxline_hop_seconds_count{hop=\"relay_in\"} 10"]);
     let _: Value = client.event_of("conversation.item.added").await;
 }
+
+#[tokio::test]
+async fn a_client_secret_brings_its_session_and_its_client_may_change_it() {
+    let relay = Relay::start(&[]).await;
+    let session = json!({
+        "type": "realtime",
+        "model": "gpt-realtime-2.1-mini",
+        "instructions": "Be brief.",
+        "output_modalities": ["text"],
+    });
+    let secret = relay.mint(json!({"session": session})).await;
+    let mut client = relay.connect_as(&secret, "").await;
+    let created = client.event().await["session"].take();
+    assert_eq!(created["model"], "gpt-realtime-2.1-mini");
+    assert_eq!(created["instructions"], "Be brief.");
+    assert_eq!(created["output_modalities"], json!(["text"]));
+    let update = json!({"type": "realtime", "instructions": "Take your time."});
+    client
+        .send(json!({"type": "session.update", "session": update}))
+        .await;
+    let updated = client.event_of("session.updated").await["session"].take();
+    assert_eq!(updated["instructions"], "Take your time.");
+    let mut client = relay.connect_as(&secret, &format!("?model={MODEL}")).await;
+    assert_eq!(client.event().await["session"]["model"], MODEL);
+}
+
+#[tokio::test]
+async fn a_client_secret_opens_its_models_only() {
+    let relay = Relay::start(&[]).await;
+    let models = json!({"voxline": {"models": [MODEL]}});
+    let secret = relay.mint(models).await;
+    let mut client = relay
+        .connect_as(&secret, "?model=gpt-realtime-2.1-mini")
+        .await;
+    let error = client.event().await;
+    assert_eq!(error["error"]["code"], "model_not_allowed", "{error}");
+    assert_eq!(client.close().await.0, 4000);
+    let mut client = relay.connect_as(&secret, &format!("?model={MODEL}")).await;
+    client.event_of("session.created").await;
+}
+
+#[tokio::test]
+async fn what_clients_tell_their_own_by_comes_back() {
+    let relay = Relay::start(&[]).await;
+    let mut client = relay.connect().await;
+    let response = json!({"metadata": {"client_event_id": "event_1"}});
+    client
+        .send(json!({"type": "response.create", "response": response}))
+        .await;
+    for kind in ["response.created", "response.done"] {
+        let event = client.event_of(kind).await;
+        let metadata = &event["response"]["metadata"];
+        assert_eq!(metadata["client_event_id"], "event_1", "{kind}");
+    }
+    let retrieve =
+        json!({"type": "conversation.item.retrieve", "item_id": "none", "event_id": "mine"});
+    client.send(retrieve).await;
+    let error = client.event_of("error").await;
+    assert_eq!(error["error"]["event_id"], "mine");
+    client.note("item_mine", "Remember this.").await;
+    assert_eq!(
+        client.recall("item_mine").await.as_deref(),
+        Some("Remember this.")
+    );
+}
