@@ -64,16 +64,14 @@ struct Settings<'a> {
 pub fn decode_client(text: &str, carrier: Carrier, now: Instant) -> Result<FromClient, Fault> {
     let head: Head<'_> = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
     let event_id = head.event_id.map(Cow::into_owned);
-    if let Some(id) = &event_id {
-        if id.chars().count() > MAX_EVENT_ID {
-            return Err(Fault::invalid(
-                "invalid_value",
-                format!(
-                    "`event_id` is longer than {MAX_EVENT_ID} characters; choose a shorter one."
-                ),
-            )
-            .at("event_id"));
-        }
+    if let Some(id) = &event_id
+        && id.chars().count() > MAX_EVENT_ID
+    {
+        return Err(Fault::invalid(
+            "invalid_value",
+            format!("`event_id` is longer than {MAX_EVENT_ID} characters; choose a shorter one."),
+        )
+        .at("event_id"));
     }
 
     decode_kind(&head.kind, text, carrier, now).map_err(|fault| fault.caused_by(event_id))
