@@ -296,11 +296,11 @@ mod tests {
             refused(500, error).await,
             OpenError::Unreachable(_)
         ));
-        // Neither an SDP answer nor an error in OpenAI's shape: this is no such provider.
-        assert!(matches!(
-            refused(404, "<html>").await,
-            OpenError::Unreachable(_)
-        ));
+        // This is no provider of calls.
+        let OpenError::Refused(fault) = refused(404, "<html>").await else {
+            panic!("not refused");
+        };
+        assert_eq!(fault.code, "media_mode_not_supported");
         assert!(matches!(
             refused(200, ANSWER).await,
             OpenError::Unreachable(_)

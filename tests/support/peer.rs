@@ -41,6 +41,8 @@ pub(crate) struct Peer {
     signals: Arc<Signals>,
     /// What the relay has sent, by data channel.
     pub(crate) messages: mpsc::UnboundedReceiver<(String, String)>,
+    /// Messages that were not asked for yet.
+    kept: Vec<(String, String)>,
     pub(crate) sound: mpsc::UnboundedReceiver<rtp::Packet>,
     /// Labels of channels that have opened, and of those that were closed.
     opened: mpsc::UnboundedReceiver<String>,
@@ -131,6 +133,7 @@ impl Peer {
             channels,
             signals,
             messages,
+            kept: vec![],
             sound,
             opened,
             closed,
@@ -242,13 +245,18 @@ impl Peer {
             .unwrap();
     }
 
-    /// Returns the next message on the data channel with this label, passing over others.
+    /// Returns the next message on the data channel with this label. Those on the others are
+    /// kept: there is no order between channels.
     pub(crate) async fn message(&mut self, label: &str) -> String {
+        if let Some(index) = self.kept.iter().position(|(from, _)| from == label) {
+            return self.kept.remove(index).1;
+        }
         loop {
             let (from, text) = within("a message", self.messages.recv()).await.unwrap();
             if from == label {
                 return text;
             }
+            self.kept.push((from, text));
         }
     }
 
