@@ -48,14 +48,17 @@ pub(crate) async fn create(
         None => app.config.media,
         Some(name) => MediaMode::named(name).ok_or_else(|| no_mode(name))?,
     };
+    let device = device(request.headers(), request.uri())?;
+    let slot = app.sessions.admit(Owner::of(&caller))?;
+    let Form { offer, session } = Form::read(request, &app.config.limits).await?;
     let opener = Opener {
         id: SessionId::from(format!("rtc_{}", uuid::Uuid::new_v4().simple())),
-        device: device(request.headers(), request.uri())?,
-        slot: app.sessions.admit(Owner::of(&caller))?,
+        device,
+        slot,
+        // Only now: whoever sends slowly must not keep others from being set up.
         handshake: app.admission.handshake()?,
         caller,
     };
-    let Form { offer, session } = Form::read(request, &app.config.limits).await?;
     let asked = Asked {
         session,
         model: parameters.model,
@@ -78,10 +81,10 @@ async fn resume(
     request: Request,
 ) -> Result<Response, ApiError> {
     app.sessions.is_open()?;
-    let _handshake = app.admission.handshake()?;
     let conversation = joining::returning(app, caller, id, Media::WebRtc)?;
     // The session goes on as it is: what else the form asks for has no meaning here.
     let Form { offer, .. } = Form::read(request, &app.config.limits).await?;
+    let _handshake = app.admission.handshake()?;
     let answer = joining::call(app, &conversation, &offer).await?;
     Ok(created(id, answer))
 }

@@ -82,6 +82,16 @@ async fn a_tenant_makes_no_more_secrets_than_its_rate() {
     assert_eq!(over(refused).await, "limits.secrets_per_minute");
 }
 
+#[tokio::test]
+async fn a_conversation_lasts_no_longer_than_it_may() {
+    let relay = Relay::start(&[("limits.session_length", "1s")]).await;
+    let mut client = relay.connect().await;
+    client.event_of("session.created").await;
+    let (code, reason) = client.close().await;
+    assert_eq!(code, 1000, "{reason}");
+    assert!(reason.contains("as long as"), "{reason}");
+}
+
 async fn secret(relay: &Relay, user: &str) -> String {
     let request = Client::new().post(relay.url("/v1/realtime/client_secrets"));
     let request = request
