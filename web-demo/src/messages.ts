@@ -198,7 +198,7 @@ export function interruption(heardMs: number): string {
 
 /** How often the call's token was renewed. */
 export function renewals(count: number): string {
-  return `token renewed ${count === 1 ? 'once' : `${count} times`}`;
+  return `token renewed ${['', 'once', 'twice'][count] ?? `${count} times`}`;
 }
 
 export function reconnection({ reason, gapMs }: Reconnection): string {
