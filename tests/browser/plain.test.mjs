@@ -31,16 +31,16 @@ const PAGE = `<!doctype html>
     channel.onmessage = ({ data }) => window.events.push(JSON.parse(data));
 
     await peer.setLocalDescription();
-    const headers = { Authorization: 'Bearer ' + value, 'Content-Type': 'application/sdp' };
-    const body = peer.localDescription.sdp;
-    const answer = await fetch(calls, { method: 'POST', headers, body });
-    window.location_ = answer.headers.get('Location');
+    const authorization = { Authorization: 'Bearer ' + value };
+    const answer = await fetch(calls, {
+      method: 'POST',
+      headers: { ...authorization, 'Content-Type': 'application/sdp' },
+      body: peer.localDescription.sdp,
+    });
+    window.call = new URL(answer.headers.get('Location'), calls);
     await peer.setRemoteDescription({ type: 'answer', sdp: await answer.text() });
-    window.hangUp = async () => {
-      const url = new URL(window.location_, calls);
-      const { status } = await fetch(url, { method: 'DELETE', headers: { Authorization: headers.Authorization } });
-      return status;
-    };
+    window.hangUp = async () =>
+      (await fetch(window.call, { method: 'DELETE', headers: authorization })).status;
   };
   window.ready = true;
 </script>
@@ -65,44 +65,86 @@ after(async () => {
 });
 
 describe('a plain page on another origin', () => {
-  for (const media of ['relay', 'direct']) {
-    it(`holds a spoken turn, and hangs up (media=${media})`, async () => {
-      const { page, close } = await openPage({ microphone });
-      try {
-        await page.goto(`${app.url}/plain.html`);
-        await page.waitForFunction(() => window.ready);
-        await page.evaluate(
-          (calls) => window.begin(calls),
-          `${relay.url}/v1/realtime/calls?model=gpt-realtime-2.1&media=${media}`,
-        );
-        assert.match(
-          await page.evaluate(() => window.location_),
-          /^\/v1\/realtime\/calls\/rtc_\w+$/,
-        );
-        await page.waitForFunction(
-          (audible) => window.probe.sound.some(({ rms }) => rms > audible),
-          AUDIBLE,
-          { timeout: 20_000 },
-        );
-        const types = await page.evaluate(() => window.events.map(({ type }) => type));
-        for (const type of [
-          'session.created',
-          'input_audio_buffer.speech_started',
-          'response.created',
-        ])
-          assert.ok(types.includes(type), `${type} in ${types}`);
-        assert.ok(!types.some((type) => type.startsWith('voxline.')), `${types}`);
-        assert.ok((await page.evaluate(() => window.hangUp())) < 300);
-        for (let tries = 0; !closed(); tries++) {
-          assert.ok(tries < 50, relay.log());
-          await page.waitForTimeout(100);
-        }
-      } finally {
-        await close();
-      }
+  let relayPort;
+
+  it('holds a spoken turn, and hangs up', async () => {
+    await withCall('relay', async (page) => {
+      await takesATurn(page);
+      relayPort = await mediaPort(page);
+      await hangsUp(page);
     });
-  }
+  });
+
+  it('holds it with the provider directly, while the relay follows', async () => {
+    await withCall('direct', async (page) => {
+      await takesATurn(page);
+      assert.notEqual(await mediaPort(page), relayPort);
+      await page.waitForFunction(() => window.events.some(({ type }) => type === 'response.done'));
+      const metrics = await (await fetch(`${relay.url}/metrics`)).text();
+      assert.match(metrics, /^voxline_sessions 1$/m);
+      const billed = [...metrics.matchAll(/^voxline_provider_tokens_total{.*output.*} (\d+)$/gm)];
+      assert.ok(
+        billed.some(([, tokens]) => tokens > 0),
+        metrics,
+      );
+      await hangsUp(page);
+    });
+  });
 });
+
+async function withCall(media, act) {
+  const { page, close } = await openPage({ microphone });
+  try {
+    await page.goto(`${app.url}/plain.html`);
+    await page.waitForFunction(() => window.ready);
+    const calls = `${relay.url}/v1/realtime/calls?model=gpt-realtime-2.1&media=${media}`;
+    await page.evaluate((url) => window.begin(url), calls);
+    await act(page);
+  } finally {
+    await close();
+  }
+}
+
+/** The person speaks, and hears the answer; the page hears of it in OpenAI's events alone. */
+async function takesATurn(page) {
+  await page.waitForFunction(
+    (audible) => window.probe.sound.some(({ rms }) => rms > audible),
+    AUDIBLE,
+    { timeout: 20_000 },
+  );
+  const types = await page.evaluate(() => window.events.map(({ type }) => type));
+  for (const type of [
+    'session.created',
+    'input_audio_buffer.speech_started',
+    'input_audio_buffer.speech_stopped',
+    'response.created',
+    'output_audio_buffer.started',
+  ]) {
+    assert.ok(types.includes(type), `${type} in ${types}`);
+  }
+  assert.ok(!types.some((type) => type.startsWith('voxline.')), `${types}`);
+}
+
+/** To which UDP port the sound goes. */
+async function mediaPort(page) {
+  return page.evaluate(async () => {
+    const stats = [...(await window.probe.peers[0].getStats()).values()];
+    const { selectedCandidatePairId } = stats.find(({ type }) => type === 'transport');
+    const pair = stats.find(({ id }) => id === selectedCandidatePairId);
+    return stats.find(({ id }) => id === pair.remoteCandidateId).port;
+  });
+}
+
+/** By the call's `Location`, which the page can read across origins. */
+async function hangsUp(page) {
+  const location = await page.evaluate(() => window.call.pathname);
+  assert.match(location, /^\/v1\/realtime\/calls\/rtc_\w+$/);
+  assert.ok((await page.evaluate(() => window.hangUp())) < 300);
+  for (let tries = 0; !closed(); tries++) {
+    assert.ok(tries < 50, relay.log());
+    await page.waitForTimeout(100);
+  }
+}
 
 function closed() {
   const count = (words) => relay.log().split(words).length;
