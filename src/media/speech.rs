@@ -99,8 +99,9 @@ impl Detector {
                     self.phase = Phase::Silent { voiced };
                     return None;
                 }
+                // Nothing of the tail is from before the first of it.
                 self.phase = Phase::Speaking {
-                    until: self.heard - TAIL,
+                    until: self.heard - TAIL.min(voiced),
                 };
                 let start = position(self.heard - voiced);
                 let padded = start.saturating_sub(self.sensitivity.prefix_padding);
@@ -272,6 +273,23 @@ mod tests {
         };
         assert!(start(0.9) > start(0.5));
         assert_eq!(at(1.0), []);
+    }
+
+    #[test]
+    fn the_shortest_of_sounds_does_not_stop_before_it_starts() {
+        let mut detector = Detector::new(Sensitivity {
+            threshold: 0.5,
+            prefix_padding: ms(0),
+            silence: ms(0),
+        });
+        detector.heard = COLD;
+        let mut edges = vec![];
+        for score in [1.0, 1.0, 1.0, 0.0] {
+            detector.heard += 1;
+            edges.extend(detector.on_score(score));
+        }
+        let at = position(COLD);
+        assert_eq!(edges, [Edge::Started { at }, Edge::Stopped { at }]);
     }
 
     proptest! {
