@@ -168,8 +168,9 @@ async fn a_session_keeps_its_transport() {
 async fn a_call_is_taken_over_by_another_connection_at_the_same_place() {
     let relay = Relay::start(&[("limits.sessions", "1")]).await;
     let secret = relay.secret_of("anna").await;
-    let (first, session, location) = call(&relay, &secret).await;
+    let (mut first, session, location) = call(&relay, &secret).await;
     first.send("oai-events", &note("item_mine")).await;
+    event_of(&mut first, "oai-events", "conversation.item.done").await;
     let mut second = Peer::new(LABELS).await;
     let answer = relay
         .offer(resume(&session), "", &second.offer().await)
