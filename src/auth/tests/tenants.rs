@@ -167,6 +167,7 @@ async fn files_are_looked_at_again_as_often_as_is_set() {
     tokio::select! {
         () = Arc::clone(&authority).keep_fresh() => panic!("it ends"),
         marked = changed.changed() => marked.unwrap(),
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("nothing is looked at"),
     }
     assert_eq!(clock::now() - start, Duration::from_secs(10));
     assert_eq!(code(authority.tenant("other")), "taken");
