@@ -218,7 +218,8 @@ describe('a relay that goes away', () => {
   }
 
   async function goneAfter(signal, transport) {
-    const doomed = await startRelay();
+    // For so long the page tries to come back.
+    const doomed = await startRelay({ VOXLINE_SESSION_RESUME_WINDOW: '3s' });
     return withPage({ microphone }, async (page) => {
       await open(page, doomed.url);
       await call(page, transport);
