@@ -9,7 +9,6 @@ pub mod latency;
 pub mod limit;
 pub mod playout;
 pub mod port;
-pub mod resilience;
 pub mod session;
 pub mod tally;
 pub mod token;
