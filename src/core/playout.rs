@@ -15,6 +15,8 @@
 //! - heard <= released <= received, for each item; what was taken back counts as not released.
 //! - After [`Playout::cut`] nothing received before it is released.
 
+mod reply;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -22,11 +24,11 @@ use bytes::{Bytes, BytesMut};
 
 use crate::core::audio::{Format, Frame};
 use crate::core::ids::{ItemId, ResponseId};
+use crate::core::playout::reply::{FRAME_BYTES, Reply};
 use crate::core::port::Played;
 
 /// What is released at once.
 pub const FRAME: Duration = Duration::from_millis(20);
-const FRAME_BYTES: usize = 20 * Format::Pcm.bytes_per_ms();
 
 /// An ear further behind than this is a mistaken report.
 const MAX_EAR_DELAY: Duration = Duration::from_secs(5);
@@ -107,44 +109,6 @@ pub struct Cut {
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 #[error("more sound is waiting than may wait")]
 pub struct Full;
-
-#[derive(Debug)]
-struct Reply {
-    response: ResponseId,
-    /// Nothing more will be received.
-    done: bool,
-    begun: bool,
-    items: VecDeque<Item>,
-    /// How long the items that are already gone were.
-    gone: Duration,
-}
-
-#[derive(Debug)]
-struct Item {
-    id: ItemId,
-    content_index: u32,
-    complete: bool,
-    received: usize,
-    waiting: VecDeque<(Bytes, Instant)>,
-    waiting_bytes: usize,
-    /// What was released last, and may not have got to the ear.
-    released: VecDeque<Released>,
-    /// Where its sound lies on the timeline, in order, without overlaps.
-    spans: Vec<Span>,
-}
-
-#[derive(Debug)]
-struct Released {
-    position: Duration,
-    payload: Bytes,
-    arrived: Instant,
-}
-
-#[derive(Debug)]
-struct Span {
-    position: Duration,
-    length: Duration,
-}
 
 impl Playout {
     pub fn new(config: PlayoutConfig, now: Instant) -> Self {
@@ -322,13 +286,7 @@ impl Playout {
             .iter()
             .position(|reply| reply.response == *response);
         let index = found.unwrap_or_else(|| {
-            self.replies.push_back(Reply {
-                response: response.clone(),
-                done: false,
-                begun: false,
-                items: VecDeque::new(),
-                gone: Duration::ZERO,
-            });
+            self.replies.push_back(Reply::new(response.clone()));
             self.replies.len() - 1
         });
 
@@ -342,161 +300,6 @@ impl Playout {
     /// What the ear has got to.
     fn ear(&self, now: Instant) -> Duration {
         self.position(now).saturating_sub(self.ear_delay)
-    }
-}
-
-impl Reply {
-    fn item(&mut self, id: &ItemId, content_index: u32) -> &mut Item {
-        let found = self
-            .items
-            .iter()
-            .position(|item| item.id == *id && item.content_index == content_index);
-        let index = found.unwrap_or_else(|| {
-            // Items are spoken one after another.
-            self.items.iter_mut().for_each(|item| item.complete = true);
-            self.items.push_back(Item {
-                id: id.clone(),
-                content_index,
-                complete: false,
-                received: 0,
-                waiting: VecDeque::new(),
-                waiting_bytes: 0,
-                released: VecDeque::new(),
-                spans: Vec::new(),
-            });
-            self.items.len() - 1
-        });
-
-        &mut self.items[index]
-    }
-
-    fn has_frame(&self) -> bool {
-        self.current().is_some_and(Item::has_frame)
-    }
-
-    fn take_frame(&mut self, position: Duration, heard: Duration) -> Option<(Bytes, Instant)> {
-        let item = self.items.iter_mut().find(|item| !item.is_released())?;
-
-        item.take_frame(position, heard)
-    }
-
-    /// The item whose turn it is.
-    fn current(&self) -> Option<&Item> {
-        self.items.iter().find(|item| !item.is_released())
-    }
-
-    /// Where it ends on the timeline, once that is known.
-    fn ends(&self) -> Option<Duration> {
-        let all = self.done && self.current().is_none();
-
-        all.then(|| self.items.back().map_or(Duration::ZERO, Item::end))
-    }
-}
-
-impl Released {
-    fn end(&self) -> Duration {
-        self.position + Format::Pcm.duration(self.payload.len())
-    }
-}
-
-impl Item {
-    fn push(&mut self, payload: Bytes, now: Instant) {
-        self.received += payload.len();
-        self.waiting_bytes += payload.len();
-        self.waiting.push_back((payload, now));
-    }
-
-    fn has_frame(&self) -> bool {
-        self.waiting_bytes >= FRAME_BYTES || (self.complete && self.waiting_bytes > 0)
-    }
-
-    fn is_released(&self) -> bool {
-        self.complete && self.waiting_bytes == 0
-    }
-
-    /// Takes up to a frame, and says when the last of it arrived. What ended before `heard` has
-    /// surely been heard.
-    fn take_frame(&mut self, position: Duration, heard: Duration) -> Option<(Bytes, Instant)> {
-        let mut frame = BytesMut::with_capacity(FRAME_BYTES);
-        let mut arrived = None;
-        while frame.len() < FRAME_BYTES
-            && let Some((chunk, at)) = self.waiting.front_mut()
-        {
-            let some = chunk.split_to(chunk.len().min(FRAME_BYTES - frame.len()));
-            frame.extend_from_slice(&some);
-            arrived = Some(*at);
-            if chunk.is_empty() {
-                self.waiting.pop_front();
-            }
-        }
-        self.waiting_bytes -= frame.len();
-        let (payload, arrived) = (frame.freeze(), arrived?);
-        while self.released.front().is_some_and(|out| out.end() <= heard) {
-            self.released.pop_front();
-        }
-        self.released.push_back(Released {
-            position,
-            payload: payload.clone(),
-            arrived,
-        });
-        self.release(position, Format::Pcm.duration(payload.len()));
-
-        Some((payload, arrived))
-    }
-
-    /// Has what the ear has not got to the end of wait again, and says how many bytes that is.
-    fn take_back(&mut self, ear: Duration) -> usize {
-        let mut bytes = 0;
-        while self.released.back().is_some_and(|out| out.end() > ear)
-            && let Some(unheard) = self.released.pop_back()
-        {
-            bytes += unheard.payload.len();
-            self.unrelease(unheard.position);
-            self.waiting.push_front((unheard.payload, unheard.arrived));
-        }
-        self.waiting_bytes += bytes;
-
-        bytes
-    }
-
-    /// Forgets what lies at `position` and after it.
-    fn unrelease(&mut self, position: Duration) {
-        if let Some(last) = self.spans.last_mut() {
-            last.length = position.saturating_sub(last.position);
-            if last.length.is_zero() {
-                self.spans.pop();
-            }
-        }
-    }
-
-    fn release(&mut self, position: Duration, length: Duration) {
-        match self.spans.last_mut() {
-            Some(last) if last.position + last.length == position => last.length += length,
-            Some(_) | None => self.spans.push(Span { position, length }),
-        }
-    }
-
-    fn length(&self) -> Duration {
-        Format::Pcm.duration(self.received)
-    }
-
-    fn heard(&self, ear: Duration) -> Duration {
-        let spans = self.spans.iter();
-
-        spans
-            .map(|span| ear.saturating_sub(span.position).min(span.length))
-            .sum()
-    }
-
-    fn end(&self) -> Duration {
-        self.spans
-            .last()
-            .map_or(Duration::ZERO, |span| span.position + span.length)
-    }
-
-    /// Whether all of it has been heard.
-    fn is_over(&self, ear: Duration) -> bool {
-        self.is_released() && self.end() <= ear
     }
 }
 
