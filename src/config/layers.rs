@@ -11,7 +11,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::ConfigError;
-use crate::config::settings::{self, SETTINGS, Setting};
+use crate::config::setting::Setting;
+use crate::config::settings::{self, SETTINGS};
 
 /// Names the configuration file in the environment.
 pub const FILE_VARIABLE: &str = "VOXLINE_CONFIG";

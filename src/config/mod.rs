@@ -7,6 +7,7 @@
 mod layers;
 mod reference;
 mod secret;
+mod setting;
 mod settings;
 mod value;
 mod web_origin;
@@ -18,7 +19,8 @@ use std::time::Duration;
 pub use crate::config::layers::{FILE_VARIABLE, Origin, Sources};
 pub use crate::config::reference::{reference, show};
 pub use crate::config::secret::Secret;
-pub use crate::config::settings::{Fallback, SETTINGS, Setting};
+pub use crate::config::setting::{Fallback, Setting};
+pub use crate::config::settings::SETTINGS;
 pub use crate::config::value::{BaseUrl, LogFilter, LogFormat, MediaMode, Name, Renewal, Size};
 pub use crate::config::web_origin::{Origins, SiteOrigin, WebOrigin};
 

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::auth;
 use crate::config::layers::{self, Entry};
-use crate::config::settings::{Fallback, SETTINGS, Setting};
+use crate::config::setting::{Fallback, Setting};
+use crate::config::settings::SETTINGS;
 use crate::config::{Config, ConfigError, FILE_VARIABLE, Origin, Sources};
 
 /// Describes every setting, in Markdown: `docs/CONFIGURATION.md`.
