@@ -1,6 +1,6 @@
 //! The only place that reads the clock.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Returns the current instant, on tokio's clock so that tests can pause it.
 #[expect(
@@ -18,6 +18,16 @@ pub fn now() -> Instant {
 )]
 pub fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+/// Counts a time of day from the beginning of 1970, before which there is none.
+pub fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The same in whole seconds, as tokens and events have it.
+pub fn unix(time: SystemTime) -> u64 {
+    since_1970(time).as_secs()
 }
 
 /// Sleeps until `deadline`; forever if there is none.

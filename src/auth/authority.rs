@@ -22,9 +22,9 @@ use crate::auth::revocation::{Holder, Revocations};
 use crate::auth::settings::Settings;
 use crate::auth::sources::Sources;
 use crate::auth::tenants::Tenants;
-use crate::auth::token::{Claims, MAX_TOKEN, Purpose, from_unix, malformed, unix};
+use crate::auth::token::{Claims, MAX_TOKEN, Purpose, from_unix, malformed};
 use crate::auth::upkeep::read;
-use crate::clock;
+use crate::clock::{self, unix};
 use crate::core::ids::{SessionId, TokenId};
 use crate::core::port::{Fault, Token};
 

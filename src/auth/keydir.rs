@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use crate::auth::files::{self, FileError};
 use crate::auth::keyring::Listing;
 use crate::auth::signing::{NewKey, SigningKey};
-use crate::auth::token::unix;
+use crate::clock::unix;
 
 /// The most keys in a directory, and the most bytes in one of its files.
 const MAX_KEYS: usize = 100;

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::files::{self, FileError};
 use crate::auth::grant::{Caller, Grant, device_digest};
-use crate::auth::token::{from_unix, unix};
+use crate::auth::token::from_unix;
+use crate::clock::unix;
 use crate::core::ids::SessionId;
 use crate::core::port::Fault;
 

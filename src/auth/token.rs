@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::auth::signing::SigningKey;
+use crate::clock::{since_1970, unix};
 use crate::core::port::{Fault, Token};
 
 /// The longest text that is looked at: several times what the relay makes.
@@ -274,16 +275,8 @@ pub(crate) fn malformed(reason: &str) -> Fault {
     Fault::invalid("token_malformed", format!("The token is broken: {reason}."))
 }
 
-pub(crate) fn unix(time: SystemTime) -> u64 {
-    since_1970(time).as_secs()
-}
-
 pub(crate) fn from_unix(seconds: u64) -> SystemTime {
     UNIX_EPOCH
         .checked_add(Duration::from_secs(seconds))
         .unwrap_or(UNIX_EPOCH)
-}
-
-fn since_1970(time: SystemTime) -> Duration {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -6,7 +6,7 @@
 //!   not renew in time can still come back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::auth::{Authority, Caller, Grant, Tenant};
 use crate::clock;
@@ -150,13 +150,7 @@ impl Holder {
             token,
             resume: self.resume(wall)?,
             expires_at: now + expires.duration_since(wall).unwrap_or_default(),
-            expires_unix: unix(expires),
+            expires_unix: clock::unix(expires),
         })
     }
-}
-
-fn unix(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -184,7 +184,6 @@ fn attached(session: Option<Value>) -> Read<Attached> {
 }
 
 fn shown(value: &str, wish: &Wish, id: String, wall: SystemTime) -> Value {
-    let expires = (wall + wish.valid).duration_since(UNIX_EPOCH);
     let Attached { purpose, config } = wish.session.clone();
     let session = SessionObject {
         id,
@@ -194,7 +193,7 @@ fn shown(value: &str, wish: &Wish, id: String, wall: SystemTime) -> Value {
     };
     json!({
         "value": value,
-        "expires_at": expires.unwrap_or_default().as_secs(),
+        "expires_at": clock::unix(wall + wish.valid),
         "session": session,
     })
 }

@@ -7,8 +7,9 @@
 //! answer came, after how many words it was cut.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
+use crate::clock;
 use crate::sim::agent::{Heard, Occasion, Prompt};
 use crate::sim::speech::{Clip, Speech, samples};
 use crate::sim::voice::Voice;
@@ -221,8 +222,7 @@ impl LineTest {
 
     /// "The time is 5:03 p.m. UTC."
     fn tell_time(&self, speech: &mut Speech, wall: SystemTime) {
-        let since_epoch = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let minutes = since_epoch.as_secs() / 60 % (24 * 60);
+        let minutes = clock::unix(wall) / 60 % (24 * 60);
         let (hour, minute) = (minutes / 60, minutes % 60);
         if !speech.words().is_empty() {
             speech.pause(PAUSE);
@@ -305,6 +305,8 @@ fn number_clips(number: u64) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]
@@ -392,7 +394,7 @@ mod tests {
             Occasion::Spoken(Heard {
                 sound,
                 lasted,
-                ended: crate::clock::now(),
+                ended: clock::now(),
             }),
         )
     }

@@ -13,8 +13,9 @@ pub(crate) mod turns;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
+use crate::clock;
 use crate::sim::agent::{Agent, Cast, Occasion};
 use crate::sim::protocol::client::{self, ClientEvent, Received};
 use crate::sim::protocol::error::ApiError;
@@ -241,11 +242,9 @@ impl Session {
     }
 
     fn object(&self) -> Box<SessionObject> {
-        let expires = self.started_wall + self.settings.max_session;
-        let expires_at = expires.duration_since(UNIX_EPOCH).unwrap_or_default();
         Box::new(SessionObject {
             id: self.id.clone(),
-            expires_at: expires_at.as_secs(),
+            expires_at: clock::unix(self.started_wall + self.settings.max_session),
             purpose: self.purpose.clone(),
             config: self.config.clone(),
         })
@@ -296,6 +295,8 @@ fn spelled(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::LazyLock;
 
@@ -613,7 +614,7 @@ mod tests {
         }
 
         fn with(settings: Settings, purpose: Purpose) -> Self {
-            static START: LazyLock<Instant> = LazyLock::new(crate::clock::now);
+            static START: LazyLock<Instant> = LazyLock::new(clock::now);
             let setup = Setup {
                 cast: Cast::new(&settings.agent).unwrap(),
                 settings: Arc::new(settings),
