@@ -46,6 +46,13 @@ impl Default for RotationConfig {
     }
 }
 
+impl RotationConfig {
+    /// How long before the end of such a life it is renewed at the latest.
+    pub fn lead_in(&self, life: Duration) -> Duration {
+        self.lead.min(life / 3)
+    }
+}
+
 /// How the client comes by a fresh credential.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Renewal {
@@ -242,7 +249,7 @@ impl Rotation {
 
     fn hold(&mut self, expires_at: Instant, now: Instant) {
         let life = expires_at.saturating_duration_since(now);
-        self.lead = self.config.lead.min(life / 3);
+        self.lead = self.config.lead_in(life);
         let jitter = self.config.jitter.min(self.lead / 2);
         let early = self.lead + self.random.below(jitter);
         self.stage = Stage::Holding {

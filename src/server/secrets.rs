@@ -2,7 +2,7 @@
 //! devices, in OpenAI's shapes.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::auth::{Minted, Wish};
 use crate::clock;
 use crate::core::port::{Fault, FaultKind};
+use crate::core::token::RotationConfig;
 use crate::server::App;
 use crate::server::auth::ByKey;
 use crate::server::body::json_object;
@@ -20,10 +21,6 @@ use crate::server::fields::{known, text, unsupported, wrong_type};
 
 /// What OpenAI takes as `expires_after.seconds`.
 const SECONDS: (u64, u64) = (10, 7200);
-
-/// How long before its end a secret is to be renewed, and at the most which part of its life.
-const RENEW_BEFORE: Duration = Duration::from_secs(30);
-const RENEW_PART: u32 = 3;
 
 /// How a server that speaks OpenAI's API names the user on whose behalf it asks.
 const USER: &str = "openai-safety-identifier";
@@ -54,12 +51,12 @@ pub(crate) async fn create(
 
 fn answer(minted: &Minted, session: &Value, now: SystemTime) -> Value {
     let life = minted.expires.duration_since(now).unwrap_or_default();
-    let renew_at = minted.expires - RENEW_BEFORE.min(life / RENEW_PART);
+    let renew_at = minted.expires - RotationConfig::default().lead_in(life);
     json!({
         "value": minted.token.expose(),
-        "expires_at": unix(minted.expires),
+        "expires_at": clock::unix(minted.expires),
         "session": session,
-        "voxline": { "token_id": minted.id.as_str(), "renew_at": unix(renew_at) },
+        "voxline": { "token_id": minted.id.as_str(), "renew_at": clock::unix(renew_at) },
     })
 }
 
@@ -197,9 +194,4 @@ fn unminted(fault: Fault) -> ApiError {
         FaultKind::InvalidRequest => ApiError::bad_request(fault),
         FaultKind::Server => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, fault),
     }
-}
-
-fn unix(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
