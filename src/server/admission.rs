@@ -238,8 +238,9 @@ fn over(limit: &str, wait: Duration) -> ApiError {
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, fault).retry_after(wait)
 }
 
-/// What these locks protect is whole after every call, whoever panicked while holding one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What the locks here and in `sessions` protect is whole after every call, whoever panicked while
+/// holding one.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

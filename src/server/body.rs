@@ -1,14 +1,13 @@
 //! JSON bodies: read whole, in time, up to a limit.
 
 use axum::extract::Request;
-use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
 use crate::config::Limits;
 use crate::core::port::Fault;
 use crate::server::error::ApiError;
-use crate::server::fields::{kind, shown};
-use crate::server::form::{content_type, text_body};
+use crate::server::fields::kind;
+use crate::server::form::{content_type, text_body, unsupported};
 
 const JSON: &str = "application/json";
 
@@ -20,12 +19,7 @@ pub(crate) async fn json_object(request: Request, limits: &Limits) -> Result<Val
         return Ok(Value::Object(Map::new()));
     }
     if given != JSON {
-        let message = format!(
-            "The body's Content-Type is {:?}; send {JSON}.",
-            shown(&given)
-        );
-        let fault = Fault::invalid("unsupported_content_type", message);
-        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, fault));
+        return Err(unsupported(&given, JSON));
     }
     let body: Value = serde_json::from_str(&text).map_err(|error| {
         let message = format!("The body is not JSON: {error}.");

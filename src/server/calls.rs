@@ -19,12 +19,11 @@ use crate::server::auth::device;
 use crate::server::error::ApiError;
 use crate::server::fields::shown;
 use crate::server::form::{Form, SDP, malformed};
-use crate::server::joining::{self, no_call};
 use crate::server::session::{self, Answer, Opener};
 use crate::server::sessions::Media;
 use crate::server::wanted::{Asked, Wanted};
 use crate::server::whip::ACCEPT_PATCH;
-use crate::server::{App, direct};
+use crate::server::{App, direct, joining};
 
 #[derive(Deserialize)]
 pub(crate) struct Parameters {
@@ -119,7 +118,6 @@ pub(crate) async fn hang_up(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let Path(id) = id.map_err(|error| malformed("path", &error.body_text()))?;
-    let conversation = app.sessions.find(&SessionId::from(id.as_str()), &caller);
-    conversation.ok_or_else(|| no_call(&id))?.hang_up();
+    joining::find(&app, &caller, &id)?.hang_up();
     Ok(StatusCode::OK)
 }

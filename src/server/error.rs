@@ -26,6 +26,12 @@ impl ApiError {
         }
     }
 
+    /// With a status as a leg tells it.
+    pub(crate) fn of_leg(status: u16, fault: Fault) -> Self {
+        let status = StatusCode::from_u16(status);
+        Self::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), fault)
+    }
+
     pub(crate) fn bad_request(fault: Fault) -> Self {
         Self::new(StatusCode::BAD_REQUEST, fault)
     }

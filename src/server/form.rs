@@ -64,13 +64,10 @@ async fn read(request: Request, limits: &Limits) -> Result<Parts, ApiError> {
         }),
         "multipart/form-data" => multipart(request, limits).await,
         other => {
-            let other = shown(other);
-            let message = format!(
-                "The body's Content-Type is {other:?}; send the offer as {SDP}, or as \
-                 multipart/form-data with the parts `sdp` and `session`."
+            let wanted = format!(
+                "the offer as {SDP}, or as multipart/form-data with the parts `sdp` and `session`"
             );
-            let fault = Fault::invalid("unsupported_content_type", message);
-            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, fault))
+            Err(unsupported(other, &wanted))
         }
     }
 }
@@ -190,6 +187,14 @@ fn is_over_limit(error: &axum::Error) -> bool {
 fn missing(part: &'static str, what: &str) -> ApiError {
     let message = format!("`{part}` is missing: {what}.");
     ApiError::bad_request(Fault::invalid("missing_required_parameter", message).at(part))
+}
+
+/// The body is of another type than the one that is `wanted`.
+pub(crate) fn unsupported(given: &str, wanted: &str) -> ApiError {
+    let given = shown(given);
+    let message = format!("The body's Content-Type is {given:?}; send {wanted}.");
+    let fault = Fault::invalid("unsupported_content_type", message);
+    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, fault)
 }
 
 pub(crate) fn malformed(what: &str, why: &str) -> ApiError {

@@ -59,9 +59,7 @@ pub(crate) fn joining(
     caller: &Caller,
     call: &str,
 ) -> Result<(Arc<Conversation>, Role), ApiError> {
-    let id = SessionId::from(call);
-    let conversation = app.sessions.find(&id, caller);
-    let conversation = conversation.ok_or_else(|| no_call(call))?;
+    let conversation = find(app, caller, call)?;
     let role = match (caller, conversation.media) {
         // The provider has its leg; this is how it hears of what is the relay's own.
         (Caller::Client(_) | Caller::Returning(..), Media::Direct) => Role::Client,
@@ -106,6 +104,12 @@ pub(crate) async fn websocket(conversation: &Conversation, role: Role, leg: webs
         }
     };
     door.send(Newcomer { arrival, leg });
+}
+
+/// Finds the call of this name, if it is the caller's business.
+pub(crate) fn find(app: &App, caller: &Caller, call: &str) -> Result<Arc<Conversation>, ApiError> {
+    let conversation = app.sessions.find(&SessionId::from(call), caller);
+    conversation.ok_or_else(|| no_call(call))
 }
 
 /// There is no call of this name, or none that is the caller's business.

@@ -300,11 +300,7 @@ fn settings(config: &Config, id: SessionId, playback: Playback, access: Access) 
 }
 
 pub(crate) fn unanswered(error: OfferError) -> ApiError {
-    let status = StatusCode::from_u16(error.status());
-    ApiError::new(
-        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-        error.fault(),
-    )
+    ApiError::of_leg(error.status(), error.fault())
 }
 
 pub(crate) fn unopened(error: OpenError) -> ApiError {

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -23,7 +23,7 @@ use crate::client::webrtc::Control;
 use crate::core::ids::{SessionId, TokenId};
 use crate::core::port::Fault;
 use crate::driver::{Arrival, Signals};
-use crate::server::admission::{Admission, Owner, Slot};
+use crate::server::admission::{Admission, Owner, Slot, lock};
 use crate::server::error::ApiError;
 
 /// When somebody who was turned away should come back.
@@ -304,11 +304,6 @@ fn report(done: Result<(), tokio::task::JoinError>) {
     {
         tracing::error!("A session panicked; the others go on");
     }
-}
-
-/// What these locks protect is whole after every call, whoever panicked while holding one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -14,13 +14,11 @@ use axum::response::{IntoResponse, Response};
 
 use crate::auth::Caller;
 use crate::client::webrtc::{Control, MAX_FRAGMENT, Patched, SDP_FRAGMENT};
-use crate::core::ids::SessionId;
 use crate::core::port::Fault;
-use crate::server::App;
 use crate::server::error::ApiError;
-use crate::server::fields::shown;
-use crate::server::form::{SDP, content_type, malformed, text_body};
+use crate::server::form::{SDP, content_type, malformed, text_body, unsupported};
 use crate::server::joining::no_call;
+use crate::server::{App, joining};
 
 pub(crate) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
@@ -33,12 +31,12 @@ pub(crate) async fn patch(
     request: Request,
 ) -> Result<Response, ApiError> {
     let Path(id) = id.map_err(|error| malformed("path", &error.body_text()))?;
-    let conversation = app.sessions.find(&SessionId::from(id.as_str()), &caller);
-    let conversation = conversation.ok_or_else(|| no_call(&id))?;
+    let conversation = joining::find(&app, &caller, &id)?;
     let control = conversation.control().ok_or_else(no_ice)?;
     let kind = content_type(request.headers());
     if kind != SDP_FRAGMENT {
-        return Ok(unsupported(&kind).into_response());
+        let error = unsupported(&kind, SDP_FRAGMENT);
+        return Ok(([(ACCEPT_PATCH, SDP_FRAGMENT)], error).into_response());
     }
     let etag = control.etag().ok_or_else(|| no_call(&id))?;
     meant_for(request.headers(), &etag)?;
@@ -60,11 +58,7 @@ fn answer(control: &Control, fragment: &str) -> Result<Response, ApiError> {
             }
             Ok(response)
         }
-        Err(error) => {
-            let status = StatusCode::from_u16(error.status());
-            let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Err(ApiError::new(status, error.fault()))
-        }
+        Err(error) => Err(ApiError::of_leg(error.status(), error.fault())),
     }
 }
 
@@ -104,14 +98,6 @@ fn meant_for(headers: &HeaderMap, etag: &str) -> Result<(), ApiError> {
     let message = "`If-Match` names an ICE session that is over: restart ICE with `*`.";
     let fault = Fault::invalid("ice_session_over", message);
     Err(ApiError::new(StatusCode::PRECONDITION_FAILED, fault))
-}
-
-fn unsupported(kind: &str) -> impl IntoResponse + use<> {
-    let kind = shown(kind);
-    let message = format!("The body's Content-Type is {kind:?}; send {SDP_FRAGMENT}.");
-    let fault = Fault::invalid("unsupported_content_type", message);
-    let error = ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, fault);
-    ([(ACCEPT_PATCH, SDP_FRAGMENT)], error)
 }
 
 /// This session's sound does not come here by WebRTC.
