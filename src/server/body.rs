@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use crate::config::Limits;
 use crate::core::port::Fault;
 use crate::server::error::ApiError;
-use crate::server::fields::kind;
 use crate::server::form::{content_type, text_body, unsupported};
+use crate::wire::realtime::kind;
 
 const JSON: &str = "application/json";
 

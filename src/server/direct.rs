@@ -18,7 +18,7 @@ use crate::provider::OpenError;
 use crate::provider::realtime::Link;
 use crate::server::App;
 use crate::server::error::ApiError;
-use crate::server::session::{Answer, FAREWELL, Opener, Parts, access, converse, issuer, unopened};
+use crate::server::session::{Answer, FAREWELL, Opener, Parts, converse, unopened};
 use crate::server::sessions::{Media, Tokens};
 use crate::server::wanted::Wanted;
 use crate::wire::realtime::Carrier;
@@ -34,9 +34,7 @@ pub(crate) async fn call(
     let span = tracing::info_span!("session", id = %opener.id);
     let own = Arc::clone(app);
     let tokens = Tokens::of(&opener.caller);
-    let issuer = issuer(app, &opener, &tokens);
-    let access = access(app, &opener.caller);
-    let name = opener.id.clone();
+    let identity = opener.identity(app, &tokens);
     let Opener {
         id,
         slot,
@@ -58,11 +56,9 @@ pub(crate) async fn call(
                     Ok(link) => {
                         if answered.send(Ok(created.answer)).is_ok() {
                             let parts = Parts {
-                                id: name,
+                                identity,
                                 link,
                                 playback: Playback::Provider,
-                                access,
-                                issuer,
                                 client: None,
                             };
                             converse(Arc::clone(&own), floor, parts).await;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::core::port::Fault;
+use crate::wire::realtime::kind;
 
 /// Characters of a client's words that an error repeats.
 const LONGEST_SHOWN: usize = 64;
@@ -45,19 +46,6 @@ pub(crate) fn unsupported(given: &str, param: &str, supported: &str) -> Fault {
     let given = shown(given);
     let message = format!("Invalid value: '{given}'. Supported values are: {supported}.");
     Fault::invalid("invalid_value", message).at(param)
-}
-
-/// Names the type of a value, as an error tells it.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(number) if number.is_f64() => "a decimal number",
-        Value::Number(_) => "an integer",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 /// As much of a client's words as an error repeats.

@@ -52,13 +52,18 @@ pub(crate) struct Opener {
     pub(crate) handshake: Handshake,
 }
 
+/// Which conversation it is, and who issues the credentials of its client.
+pub(crate) struct Identity {
+    id: SessionId,
+    access: Access,
+    issuer: Issuer,
+}
+
 /// What a conversation is made of.
 pub(crate) struct Parts {
-    pub(crate) id: SessionId,
+    pub(crate) identity: Identity,
     pub(crate) link: Link,
     pub(crate) playback: Playback,
-    pub(crate) access: Access,
-    pub(crate) issuer: Issuer,
     /// Absent where the provider has the client's leg.
     pub(crate) client: Option<(ClientLine, Leg)>,
 }
@@ -89,11 +94,9 @@ pub(crate) async fn call(
     });
     let tokens = Tokens::of(&opener.caller);
     let parts = Parts {
-        id: opener.id.clone(),
+        identity: opener.identity(app, &tokens),
         link,
         playback,
-        access: access(app, &opener.caller),
-        issuer: issuer(app, &opener, &tokens),
         client: None,
     };
     let Opener { id, slot, .. } = opener;
@@ -117,9 +120,7 @@ pub(crate) fn websocket(app: &Arc<App>, opener: Opener, leg: websocket::Leg, wan
     let span = tracing::info_span!("session", id = %opener.id);
     let own = Arc::clone(app);
     let tokens = Tokens::of(&opener.caller);
-    let issuer = issuer(app, &opener, &tokens);
-    let access = access(app, &opener.caller);
-    let name = opener.id.clone();
+    let identity = opener.identity(app, &tokens);
     let Opener {
         id,
         slot,
@@ -142,11 +143,9 @@ pub(crate) fn websocket(app: &Arc<App>, opener: Opener, leg: websocket::Leg, wan
                 match opened {
                     Ok(link) => {
                         let parts = Parts {
-                            id: name,
+                            identity,
                             link,
                             playback: Playback::Client,
-                            access,
-                            issuer,
                             client: Some(on_websocket(leg, QUEUE)),
                         };
                         converse(own, floor, parts).await;
@@ -158,24 +157,29 @@ pub(crate) fn websocket(app: &Arc<App>, opener: Opener, leg: websocket::Leg, wan
         });
 }
 
-/// Issues the credentials of the session that this caller opens.
-pub(crate) fn issuer(app: &App, opener: &Opener, tokens: &Tokens) -> Issuer {
-    let terms = Terms {
-        window: app.config.tuning.resume_window,
-        length: app.config.limits.session_length,
-    };
-    issuer::issuer(
-        Arc::clone(&app.authority),
-        opener.id.clone(),
-        &opener.caller,
-        opener.device.clone(),
-        terms,
-        tokens.clone(),
-    )
+impl Opener {
+    pub(crate) fn identity(&self, app: &App, tokens: &Tokens) -> Identity {
+        let terms = Terms {
+            window: app.config.tuning.resume_window,
+            length: app.config.limits.session_length,
+        };
+        Identity {
+            id: self.id.clone(),
+            access: access(app, &self.caller),
+            issuer: issuer::issuer(
+                Arc::clone(&app.authority),
+                self.id.clone(),
+                &self.caller,
+                self.device.clone(),
+                terms,
+                tokens.clone(),
+            ),
+        }
+    }
 }
 
 /// Tells how long the credential of this caller is good.
-pub(crate) fn access(app: &App, caller: &Caller) -> Access {
+fn access(app: &App, caller: &Caller) -> Access {
     let Some(grant) = caller.grant() else {
         return Access::Lasting;
     };
@@ -246,13 +250,14 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         arrivals,
     };
     let opened = clock::now();
-    let settings = settings(&app.config, parts.id, parts.playback, parts.access);
+    let Identity { id, access, issuer } = parts.identity;
+    let settings = settings(&app.config, id, parts.playback, access);
     let session = Session::new(settings, opened);
     tracing::info!("Session opened");
     let driving = driver::run(
         session,
         lines,
-        parts.issuer,
+        issuer,
         app.recorder.clone(),
         app.counters.ledger(),
         signals,

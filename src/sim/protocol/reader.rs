@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 
 use crate::sim::protocol::error::ApiError;
+use crate::wire::realtime::kind;
 
 pub(crate) type Read<T> = Result<T, ApiError>;
 
@@ -185,18 +186,6 @@ pub(crate) fn word(words: &'static [&'static str]) -> impl Fn(Value, &str) -> Re
             .find(|word| **word == text)
             .copied()
             .ok_or_else(|| ApiError::unsupported(path, &text, words))
-    }
-}
-
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(number) if number.is_f64() => "a decimal number",
-        Value::Number(_) => "an integer",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
     }
 }
 

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::reader::{
-    Fields, Read, kind, list, nullable, object, short_string, string, word, words,
+    Fields, Read, list, nullable, object, short_string, string, word, words,
 };
+use crate::wire::realtime::kind;
 
 words! {
     /// `reasoning.effort`

@@ -8,6 +8,8 @@ mod client;
 mod session;
 mod voice;
 
+use serde_json::Value;
+
 pub use client::{decode_client, encode_client, error_body};
 pub use session::{Pinned, call_session, session_update};
 pub use voice::{decode_voice, encode_voice, split_voice};
@@ -42,4 +44,17 @@ impl Mark {
 
 fn event_id(prefix: &str) -> String {
     format!("{prefix}{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Names the type of a value, as OpenAI's errors do.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a decimal number",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
 }
