@@ -25,7 +25,7 @@ use crate::driver::{self, ClientLine, Issuer, Line, Lines};
 use crate::provider::OpenError;
 use crate::provider::realtime::Link;
 use crate::server::App;
-use crate::server::admission::{Handshake, Slot};
+use crate::server::admission::{Handshake, Owner, Slot};
 use crate::server::error::ApiError;
 use crate::server::issuer::{self, Terms};
 use crate::server::sessions::{Floor, Leg, Media, Newcomer, Tokens};
@@ -52,9 +52,10 @@ pub(crate) struct Opener {
     pub(crate) handshake: Handshake,
 }
 
-/// Which conversation it is, and who issues the credentials of its client.
+/// Which conversation it is, whose, and who issues the credentials of its client.
 pub(crate) struct Identity {
     id: SessionId,
+    owner: Owner,
     access: Access,
     issuer: Issuer,
 }
@@ -165,6 +166,7 @@ impl Opener {
         };
         Identity {
             id: self.id.clone(),
+            owner: self.slot.owner().clone(),
             access: access(app, &self.caller),
             issuer: issuer::issuer(
                 Arc::clone(&app.authority),
@@ -250,7 +252,17 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         arrivals,
     };
     let opened = clock::now();
-    let Identity { id, access, issuer } = parts.identity;
+    let Identity {
+        id,
+        owner,
+        access,
+        issuer,
+    } = parts.identity;
+    // Until now a revocation did not find it.
+    let verdict = app.authority.verdict(owner.holder(&id), clock::wall());
+    if verdict.is_err() {
+        signals.revoked.cancel();
+    }
     let settings = settings(&app.config, id, parts.playback, access);
     let session = Session::new(settings, opened);
     tracing::info!("Session opened");

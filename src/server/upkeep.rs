@@ -2,16 +2,11 @@
 //! whose owners may hold none any more.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::server::App;
-
-/// How soon after a revocation those are ended who were on their way in when it was made.
-const AGAIN: Duration = Duration::from_millis(500);
 
 /// Works until `closing`.
 pub(crate) async fn run(app: &App, closing: CancellationToken) {
@@ -24,9 +19,8 @@ pub(crate) async fn run(app: &App, closing: CancellationToken) {
 
 async fn end_revoked(app: &App) {
     let mut changes = app.authority.changed();
-    // Until the first revocation nobody is let in who may not be.
-    let _ = changes.changed().await;
-    loop {
+    // Who is on the way in at that moment is judged as the conversation begins.
+    while changes.changed().await.is_ok() {
         let now = clock::wall();
         let ended = app
             .sessions
@@ -34,6 +28,5 @@ async fn end_revoked(app: &App) {
         if ended > 0 {
             tracing::info!(sessions = ended, "Ending what was revoked");
         }
-        let _ = timeout(AGAIN, changes.changed()).await;
     }
 }

@@ -1,12 +1,20 @@
 //! The admin API: who may use it, and what a revocation ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::routing::get;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::harness::{self, BEARER, KEY, MODEL, Relay};
+use crate::support::peer::Peer;
 
 const ADMIN_KEY: &str = "admin-test-key";
 const PATH: &str = "/admin/revocations";
@@ -202,6 +210,43 @@ async fn a_revocation_ends_the_conversations_that_run() {
     let answer = Client::new().post(relay.url("/v1/realtime/client_secrets"));
     let answer = answer.header("authorization", BEARER).send().await.unwrap();
     assert_eq!(error(answer).await["code"], "token_revoked");
+}
+
+#[tokio::test]
+async fn whoever_is_revoked_on_the_way_in_does_not_stay() {
+    let [asked, go] = [(); 2].map(|()| Arc::new(Notify::new()));
+    let (knock, gate) = (Arc::clone(&asked), Arc::clone(&go));
+    let connect = async move |upgrade: WebSocketUpgrade| {
+        knock.notify_one();
+        gate.notified().await;
+        upgrade.on_upgrade(async |mut socket| {
+            for kind in ["session.created", "session.updated"] {
+                let event = json!({"type": kind, "session": {"type": "realtime"}});
+                socket.send(event.to_string().into()).await.unwrap();
+            }
+            while let Some(Ok(_)) = socket.recv().await {}
+        })
+    };
+    let router = Router::new().route("/realtime", get(connect));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let provider = format!("http://{}", listener.local_addr().unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let settings = [("admin_key", ADMIN_KEY), ("openai.base_url", &provider)];
+    let relay = Relay::start(&settings).await;
+    let anna = relay.secret_of("anna").await;
+    let peer = Peer::new(&["oai-events"]).await;
+    let offer = peer.offer().await;
+    let revoking = async {
+        asked.notified().await;
+        revoke(&relay, json!({"tenant": "default", "user": "anna"})).await;
+        // The relay has looked for her among those who run by now.
+        relay.until("voxline_sessions", 0).await;
+        go.notify_one();
+    };
+    let (answer, ()) = tokio::join!(relay.offer(&anna, "", &offer), revoking);
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    relay.until("voxline_sessions", 0).await;
 }
 
 #[tokio::test]
