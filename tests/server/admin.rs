@@ -293,10 +293,7 @@ async fn list(relay: &Relay) -> Vec<Value> {
 
 async fn secret(relay: &Relay, user: &str, device: &str) -> String {
     let wish = json!({"voxline": {"user": user, "device": device}});
-    let request = Client::new().post(relay.url("/v1/realtime/client_secrets"));
-    let answer = request.bearer_auth(KEY).json(&wish).send().await.unwrap();
-    let secret: Value = answer.json().await.unwrap();
-    secret["value"].as_str().unwrap().to_owned()
+    relay.mint(wish).await
 }
 
 async fn connect(relay: &Relay, credential: &str, device: &str) -> harness::Client {

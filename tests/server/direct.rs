@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::calling::{call, heard};
 use crate::harness::{Heard, KEY, Relay};
-use crate::support::peer::Peer;
 
 const DIRECT: &str = "?media=direct";
 
@@ -153,24 +153,4 @@ async fn a_provider_without_calls_is_named_as_such() {
     let body: Value = answer.json().await.unwrap();
     assert_eq!(body["error"]["code"], "media_mode_not_supported", "{body}");
     assert_eq!(body["error"]["param"], "media");
-}
-
-/// Makes a call; returns its name as well.
-async fn call(relay: &Relay, credential: &str, query: &str) -> (Peer, String) {
-    let mut peer = Peer::new(&["oai-events"]).await;
-    let answer = relay.offer(credential, query, &peer.offer().await).await;
-    assert_eq!(answer.status(), StatusCode::CREATED);
-    let location = answer.headers()["location"].to_str().unwrap();
-    let id = location.rsplit('/').next().unwrap().to_owned();
-    peer.connect(&answer.text().await.unwrap()).await;
-    (peer, id)
-}
-
-async fn heard(peer: &mut Peer, kind: &str) -> Value {
-    loop {
-        let event: Value = serde_json::from_str(&peer.message("oai-events").await).unwrap();
-        if event["type"] == kind {
-            return event;
-        }
-    }
 }

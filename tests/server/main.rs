@@ -10,6 +10,7 @@ mod admin;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod calling;
 mod calls;
 mod direct;
 mod harness;

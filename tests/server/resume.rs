@@ -3,6 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::calling::heard_on;
 use crate::harness::{Client, KEY, MODEL, Relay};
 use crate::support::peer::Peer;
 
@@ -170,7 +171,7 @@ async fn a_call_is_taken_over_by_another_connection_at_the_same_place() {
     let secret = relay.secret_of("anna").await;
     let (mut first, session, location) = call(&relay, &secret).await;
     first.send("oai-events", &note("item_mine")).await;
-    event_of(&mut first, "oai-events", "conversation.item.done").await;
+    heard_on(&mut first, "oai-events", "conversation.item.done").await;
     let mut second = Peer::new(LABELS).await;
     let answer = relay
         .offer(resume(&session), "", &second.offer().await)
@@ -178,13 +179,13 @@ async fn a_call_is_taken_over_by_another_connection_at_the_same_place() {
     assert_eq!(answer.status(), StatusCode::CREATED);
     assert_eq!(answer.headers()["location"], location.as_str());
     second.connect(&answer.text().await.unwrap()).await;
-    let created = event_of(&mut second, "oai-events", "session.created").await;
+    let created = heard_on(&mut second, "oai-events", "session.created").await;
     assert!(created["session"]["id"].is_string());
-    let again = event_of(&mut second, "voxline", "voxline.session").await;
+    let again = heard_on(&mut second, "voxline", "voxline.session").await;
     assert_eq!(again["session_id"], session["session_id"]);
     let retrieve = json!({"type": "conversation.item.retrieve", "item_id": "item_mine"});
     second.send("oai-events", &retrieve.to_string()).await;
-    let kept = event_of(&mut second, "oai-events", "conversation.item.retrieved").await;
+    let kept = heard_on(&mut second, "oai-events", "conversation.item.retrieved").await;
     assert_eq!(kept["item"]["content"][0]["text"], "Remember this.");
     assert_eq!(relay.metric("voxline_sessions").await, 1);
 }
@@ -273,15 +274,6 @@ async fn call(relay: &Relay, credential: &str) -> (Peer, Value, String) {
     assert_eq!(answer.status(), StatusCode::CREATED);
     let location = answer.headers()["location"].to_str().unwrap().to_owned();
     peer.connect(&answer.text().await.unwrap()).await;
-    let session = event_of(&mut peer, "voxline", "voxline.session").await;
+    let session = heard_on(&mut peer, "voxline", "voxline.session").await;
     (peer, session, location)
-}
-
-async fn event_of(peer: &mut Peer, label: &str, kind: &str) -> Value {
-    loop {
-        let event: Value = serde_json::from_str(&peer.message(label).await).unwrap();
-        if event["type"] == kind {
-            return event;
-        }
-    }
 }

@@ -1,16 +1,16 @@
 //! Those who join a call from beside it.
 
 use reqwest::StatusCode;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::calling::{call, heard};
 use crate::harness::{KEY, Relay};
-use crate::support::peer::Peer;
 
 #[tokio::test]
 async fn a_tenant_s_server_sees_and_steers_a_call_of_its_user() {
     let relay = Relay::start(&[]).await;
     let secret = relay.secret_of("anna").await;
-    let (mut peer, id) = call(&relay, &secret).await;
+    let (mut peer, id) = call(&relay, &secret, "").await;
     let mut server = relay.connect_as(KEY, &format!("?call_id={id}")).await;
     let created = server.event().await;
     assert_eq!(created["type"], "session.created");
@@ -54,7 +54,7 @@ async fn a_tenant_s_server_sees_and_steers_a_call_of_its_user() {
 async fn a_call_outlives_those_beside_it_and_ends_with_a_close() {
     let relay = Relay::start(&[]).await;
     let secret = relay.secret_of("anna").await;
-    let (mut peer, id) = call(&relay, &secret).await;
+    let (mut peer, id) = call(&relay, &secret, "").await;
     let query = format!("?call_id={id}");
     let mut first = relay.connect_as(KEY, &query).await;
     first.event_of("session.created").await;
@@ -80,8 +80,8 @@ async fn nobody_learns_of_a_call_that_is_not_theirs() {
         relay.mint(json!({})).await,
         relay.mint(json!({})).await,
     ];
-    let (_peer, id) = call(&relay, &anna).await;
-    let (_other, nameless) = call(&relay, &nobody).await;
+    let (_peer, id) = call(&relay, &anna, "").await;
+    let (_other, nameless) = call(&relay, &nobody, "").await;
     for (secret, call) in [
         (&bert, id.as_str()),
         (&nobody, &id),
@@ -106,7 +106,7 @@ async fn nobody_learns_of_a_call_that_is_not_theirs() {
 async fn there_is_room_for_few_beside_a_call() {
     let relay = Relay::start(&[]).await;
     let secret = relay.secret_of("anna").await;
-    let (_peer, id) = call(&relay, &secret).await;
+    let (_peer, id) = call(&relay, &secret, "").await;
     let query = format!("?call_id={id}");
     let mut crowd = Vec::new();
     for _ in 0..4 {
@@ -127,24 +127,4 @@ async fn hang_up(relay: &Relay, credential: &str, id: &str) -> StatusCode {
         .send()
         .await;
     answer.unwrap().status()
-}
-
-/// Makes a call; returns its name as well.
-async fn call(relay: &Relay, credential: &str) -> (Peer, String) {
-    let mut peer = Peer::new(&["oai-events"]).await;
-    let answer = relay.offer(credential, "", &peer.offer().await).await;
-    assert_eq!(answer.status(), StatusCode::CREATED);
-    let location = answer.headers()["location"].to_str().unwrap();
-    let id = location.rsplit('/').next().unwrap().to_owned();
-    peer.connect(&answer.text().await.unwrap()).await;
-    (peer, id)
-}
-
-async fn heard(peer: &mut Peer, kind: &str) -> Value {
-    loop {
-        let event: Value = serde_json::from_str(&peer.message("oai-events").await).unwrap();
-        if event["type"] == kind {
-            return event;
-        }
-    }
 }

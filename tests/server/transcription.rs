@@ -2,11 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::calling::call;
 use crate::harness::{BEARER, Client, KEY, Relay};
-use crate::support::peer::Peer;
 
 const INTENT: &str = "?intent=transcription";
 const COMPLETED: &str = "conversation.item.input_audio_transcription.completed";
@@ -81,10 +80,7 @@ async fn a_call_transcribes_as_well() {
     let relay = Relay::start(&[]).await;
     let secret = relay.mint(json!({"session": session()})).await;
     for (credential, query) in [(secret.as_str(), ""), (KEY, INTENT)] {
-        let mut peer = Peer::new(&["oai-events"]).await;
-        let answer = relay.offer(credential, query, &peer.offer().await).await;
-        assert_eq!(answer.status(), StatusCode::CREATED);
-        peer.connect(&answer.text().await.unwrap()).await;
+        let (mut peer, _) = call(&relay, credential, query).await;
         let created: Value = serde_json::from_str(&peer.message("oai-events").await).unwrap();
         assert_eq!(created["type"], "session.created");
         assert_eq!(created["session"]["type"], "transcription");

@@ -286,15 +286,15 @@ impl Reaction {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::client::webrtc::stun::Class;
 
-    fn address(port: u16) -> SocketAddr {
+    pub(crate) fn address(port: u16) -> SocketAddr {
         ([192, 0, 2, 1], port).into()
     }
 
-    fn credentials(name: &str) -> Credentials {
+    pub(crate) fn credentials(name: &str) -> Credentials {
         Credentials {
             ufrag: name.into(),
             password: format!("{name}, and twenty-two more"),

@@ -477,17 +477,7 @@ fn sequence(rtp: &[u8]) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn address(port: u16) -> SocketAddr {
-        ([192, 0, 2, 1], port).into()
-    }
-
-    fn credentials(name: &str) -> Credentials {
-        Credentials {
-            ufrag: name.into(),
-            password: format!("{name}, and twenty-two more"),
-        }
-    }
+    use crate::client::webrtc::ice::tests::{address, credentials};
 
     fn connect(mux: &Arc<Mux>, name: &str, now: Instant) -> Line {
         mux.connect(credentials(name), credentials("they"), now)
