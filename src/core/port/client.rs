@@ -1,0 +1,186 @@
+//! Between a session and the person's device.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::core::audio::Frame;
+use crate::core::ids::{ResponseId, SessionId, TokenId};
+use crate::core::port::{Credential, Fault, Json, Token};
+
+/// Said by the person's device.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FromClient {
+    /// Sound from the microphone, in the session's input format, and when it reached the relay.
+    Audio { payload: Bytes, received: Instant },
+    /// An event for the provider.
+    Event(ClientEvent, Json),
+    /// `output_audio_buffer.clear`: drop what has not been heard (where the relay owns playback).
+    ClearOutput,
+    /// How far the ear has got.
+    Played(Played),
+    /// Its connection is open: it hears what is said from now on.
+    Ready,
+    /// It speaks `voxline.v1`: it takes notices and can come back.
+    Extended,
+    /// `voxline.token_ack`: this token has arrived and is kept.
+    TokenAcknowledged(TokenId),
+    /// `voxline.token_present`: a token that the client has fetched by itself.
+    TokenPresented(Token),
+    /// The person has hung up.
+    Hangup,
+}
+
+/// Which event a client sent, as far as the session cares.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ClientEvent {
+    /// `response.create`, for a response of the conversation.
+    CreateResponse,
+    /// Any other event that providers know.
+    Other,
+}
+
+/// A device's report of what has come out of its speaker.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Played {
+    /// The position on the playout timeline (see [`ToClient::Play`]) that was at the ear ...
+    pub position: Duration,
+    /// ... at this instant.
+    pub at: Instant,
+}
+
+/// Said to the person's device.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToClient {
+    /// An event of the provider.
+    Event(Json),
+    /// For one who joins a session that runs: the latest `session.created` or `session.updated`,
+    /// to be sent as `session.created`.
+    Created(Json),
+    /// For a client that was away: what was said meanwhile, in order.
+    Missed(Vec<Self>),
+    /// Sound for the speaker (where the relay owns playback): 20 ms, at `position` on the
+    /// session's playout timeline, which also runs through silence. `due` is when it should
+    /// leave the relay: whatever comes on top is the relay's own delay.
+    Play {
+        frame: Frame,
+        position: Duration,
+        due: Instant,
+    },
+    /// Drop what has been handed over and not sent yet.
+    Flush,
+    /// `output_audio_buffer.started`, `.stopped` or `.cleared`.
+    Output(Output, ResponseId),
+    /// For clients that speak `voxline.v1`; others do not get it.
+    Notice(Notice),
+    /// A fault of the relay's own, or of the provider behind it, in OpenAI's error shape.
+    Fault(Fault),
+    /// The session has ended; nothing follows. A WebSocket leg sends the close code that fits.
+    Close(CloseReason),
+}
+
+/// What became of the audio that the relay plays to the person.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Output {
+    Started,
+    Stopped,
+    Cleared,
+}
+
+/// News for clients that asked for more than OpenAI's events.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// `voxline.state`
+    State(State),
+    /// `voxline.interrupted`: a response was cut after this much of it had been heard.
+    Interrupted {
+        response: ResponseId,
+        heard: Duration,
+    },
+    /// `voxline.latency`: a turn's first audio has left the relay.
+    Latency(TurnLatency),
+    /// `voxline.session`: this session's name, and how to come back to it within `window` of
+    /// losing the connection.
+    Session {
+        id: SessionId,
+        resume: Token,
+        window: Duration,
+    },
+    /// `voxline.token`: a fresh credential, to be acknowledged.
+    Token(Credential),
+    /// `voxline.token_expiring`: fetch a token, and present it within this time.
+    TokenExpiring { within: Duration },
+    /// `voxline.reconnect`: the token was not renewed; attach anew with this one, within this
+    /// time. The session goes on meanwhile.
+    Reconnect { resume: Token, within: Duration },
+    /// `error`: the token that the client has presented is not accepted.
+    TokenRefused(Fault),
+    /// `voxline.closing`: the session ends within this time.
+    Closing {
+        reason: CloseReason,
+        within: Duration,
+    },
+}
+
+/// Where a conversation stands.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum State {
+    /// No voice upstream yet.
+    Idle,
+    /// Waiting for the person, or hearing them.
+    Listening,
+    /// The person has spoken; no answer is sounding yet.
+    Thinking,
+    /// An answer is sounding.
+    Speaking,
+    /// An answer has been cut; the provider has not confirmed it.
+    Cancelling,
+    /// Something went wrong; the session is finding its way back.
+    Recovering,
+}
+
+/// How long a turn took, from the person's last sound to the first sound of the answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TurnLatency {
+    /// Counts the answered turns of the session from 1.
+    pub turn: u64,
+    /// From the last sound of the person's speech (as it reached the relay) to the provider
+    /// saying that they had stopped.
+    pub silence_wait: Duration,
+    /// From there to the first audio of the answer reaching the relay.
+    pub inference: Duration,
+    /// From there to its release to the device; longer than nothing if an earlier answer was
+    /// still sounding.
+    pub relay_out: Duration,
+}
+
+impl TurnLatency {
+    pub fn total(&self) -> Duration {
+        self.silence_wait + self.inference + self.relay_out
+    }
+}
+
+/// Why a session ended, or one of its clients was let go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CloseReason {
+    /// The client hung up or has gone.
+    Hangup,
+    /// The client did not keep up with its messages.
+    Overrun,
+    /// Both sides were silent for too long.
+    Idle,
+    /// The provider cannot be reached, or has gone.
+    ProviderGone,
+    /// The provider's session has reached its maximum duration.
+    Expired,
+    /// The relay is shutting down.
+    Shutdown,
+    /// The operator has revoked it, or who runs it.
+    Revoked,
+    /// It has lasted as long as a session may.
+    TooLong,
+    /// The session goes on, with another connection of the client's.
+    Replaced,
+    /// The session goes on, and has no room for one more to listen beside its client.
+    Crowded,
+}

@@ -1,0 +1,18 @@
+//! What crosses the border of a session, one pair of enums for each neighbor.
+//!
+//! They are the session's inputs and effects *and* the types of the channels to its shells, so a
+//! new transport or provider is a new shell that speaks one pair; the session does not change.
+
+mod client;
+mod fault;
+mod issuer;
+mod json;
+mod voice;
+
+pub use client::{
+    ClientEvent, CloseReason, FromClient, Notice, Output, Played, State, ToClient, TurnLatency,
+};
+pub use fault::{Fault, FaultKind};
+pub use issuer::{Credential, FromIssuer, ToIssuer, Token};
+pub use json::Json;
+pub use voice::{FromVoice, LinkEnd, ResponseOutcome, ToVoice, Usage, VoiceSession};

@@ -1,0 +1,128 @@
+//! Between a session and a voice provider.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::core::audio::{Format, Frame};
+use crate::core::ids::{ItemId, ResponseId};
+use crate::core::port::{Json, Output};
+
+/// Said by the voice provider. Each carries the provider's event for the client.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FromVoice {
+    /// `session.created` or `session.updated`.
+    Session(VoiceSession, Json),
+    /// `input_audio_buffer.speech_started`, at this position of the input audio.
+    SpeechStarted { at: Duration, json: Json },
+    /// `input_audio_buffer.speech_stopped`, at this position of the input audio, which by OpenAI's
+    /// definition includes [`VoiceSession::silence`].
+    SpeechStopped { at: Duration, json: Json },
+    /// `response.created`
+    ResponseCreated {
+        response: ResponseId,
+        /// Whether it adds to the conversation; if not it is out of band, and nobody's speech
+        /// cuts it.
+        in_conversation: bool,
+        json: Json,
+    },
+    /// `response.output_audio.delta`
+    Audio {
+        response: ResponseId,
+        item: ItemId,
+        content_index: u32,
+        payload: Bytes,
+        json: Json,
+    },
+    /// A delta of a response's text, transcript or function call.
+    Delta { response: ResponseId, json: Json },
+    /// `response.output_audio.done`: all the audio of this item has been sent.
+    AudioDone {
+        response: ResponseId,
+        item: ItemId,
+        json: Json,
+    },
+    /// `response.done`
+    ResponseDone {
+        response: ResponseId,
+        outcome: ResponseOutcome,
+        usage: Usage,
+        json: Json,
+    },
+    /// `output_audio_buffer.started`, `.stopped` or `.cleared`, where the provider owns playback.
+    Output(Output, ResponseId, Json),
+    /// `error`. `answers_relay` if a message of the relay's own caused it.
+    Error {
+        code: String,
+        answers_relay: bool,
+        json: Json,
+    },
+    /// Any other event.
+    Event(Json),
+    /// The link has ended.
+    Down(LinkEnd),
+}
+
+/// What matters of the provider's session object.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct VoiceSession {
+    pub input: Format,
+    pub output: Format,
+    /// Whether the provider cuts its response when the person speaks.
+    pub interrupts: bool,
+    /// Whether the provider answers when the person has spoken.
+    pub responds: bool,
+    /// How long the person is silent before the provider takes it that they have stopped; zero
+    /// where it does not say.
+    pub silence: Duration,
+}
+
+/// What the provider bills: `response.usage`, in tokens.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Usage {
+    pub input_text: u64,
+    pub input_audio: u64,
+    pub input_cached: u64,
+    pub output_text: u64,
+    pub output_audio: u64,
+}
+
+/// How a response ended: `response.status`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResponseOutcome {
+    Completed,
+    Cancelled,
+    Failed,
+    Incomplete,
+}
+
+/// Why a voice link ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LinkEnd {
+    /// The provider's session has reached its maximum duration.
+    Expired,
+    /// The connection broke, or the provider closed it.
+    Lost,
+}
+
+/// Said to the voice provider.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ToVoice {
+    /// `input_audio_buffer.append`; `received` is when the sound reached the relay.
+    Audio { frame: Frame, received: Instant },
+    /// The client's own event.
+    Event(Json),
+    /// `response.cancel`
+    Cancel(ResponseId),
+    /// `conversation.item.truncate`: the person heard only this much of the item.
+    Truncate {
+        item: ItemId,
+        content_index: u32,
+        heard: Duration,
+    },
+    /// `conversation.item.delete`: the person heard nothing of it, and truncating to nothing is
+    /// refused by providers.
+    Delete(ItemId),
+    /// `output_audio_buffer.clear`, where the provider owns playback.
+    ClearOutput,
+}
