@@ -269,7 +269,11 @@ impl Audience {
             }
             (
                 Listener::Sideband(_),
-                Some(message @ (FromClient::Event(..) | FromClient::ClearOutput)),
+                Some(
+                    message @ (FromClient::Event(..)
+                    | FromClient::Truncate { .. }
+                    | FromClient::ClearOutput),
+                ),
             ) => Some(Admitted::Said(message)),
             (Listener::Sideband(index), None | Some(FromClient::Hangup)) => {
                 self.sidebands.swap_remove(index);

@@ -185,6 +185,8 @@ impl Replay {
             ToClient::Notice(notice) if to == "client" => format!("notice: {notice:?}"),
             ToClient::Notice(notice) => format!("{to}: {notice:?}"),
             ToClient::Fault(fault) => format!("{to}: fault {}", fault.code),
+            ToClient::Failed(response) => format!("{to}: failed {response}"),
+            ToClient::Truncated { item, heard } => format!("{to}: truncated {item} at {heard:?}"),
             ToClient::Flush => format!("{to}: Flush"),
             ToClient::Close(reason) => format!("{to}: Close({reason:?})"),
         }
@@ -312,6 +314,7 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
             json,
         }),
         ["text", response, ..] => Input::Voice(FromVoice::Delta {
+            said: None,
             response: (*response).into(),
             json,
         }),
@@ -348,6 +351,7 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
         ["error", code] => Input::Voice(FromVoice::Error {
             code: (*code).to_owned(),
             answers_relay: false,
+            refuses: None,
             json,
         }),
         ["link", "lost"] => Input::Voice(FromVoice::Down(LinkEnd::Lost)),

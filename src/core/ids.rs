@@ -54,6 +54,10 @@ id! {
     ItemId
 }
 id! {
+    /// A call of a function: `call_…`.
+    CallId
+}
+id! {
     /// A token of the relay's own, by its `jti`.
     TokenId
 }

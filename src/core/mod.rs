@@ -5,6 +5,7 @@
 
 pub mod audio;
 pub mod ids;
+pub mod item;
 pub mod latency;
 pub mod limit;
 pub mod playout;

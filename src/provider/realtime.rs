@@ -272,7 +272,7 @@ async fn write(
     let mut ping = tokio::time::interval(patience.silence / 3);
     ping.tick().await;
     loop {
-        let (message, received) = tokio::select! {
+        let (messages, received) = tokio::select! {
             message = to_voice.recv() => match message {
                 Some(message) => {
                     let received = match &message {
@@ -281,25 +281,31 @@ async fn write(
                         | ToVoice::Cancel(_)
                         | ToVoice::Truncate { .. }
                         | ToVoice::Delete(_)
-                        | ToVoice::ClearOutput => None,
+                        | ToVoice::ClearOutput
+                        | ToVoice::Respond
+                        | ToVoice::Restore(_)
+                        | ToVoice::All(_) => None,
                     };
-                    (Message::text(encode_voice(&message, &mark)), received)
+                    let events = encode_voice(&message, &mark).into_iter();
+                    (events.map(Message::text).collect(), received)
                 }
                 None => break,
             },
-            _ = ping.tick() => (Message::Ping(Vec::new().into()), None),
+            _ = ping.tick() => (vec![Message::Ping(Vec::new().into())], None),
         };
-        match tokio::time::timeout(patience.send, sink.send(message)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "Link takes no more");
-                broken.notify_one();
-                return;
-            }
-            Err(_) => {
-                tracing::info!(after = ?patience.send, "Provider does not read");
-                broken.notify_one();
-                return;
+        for message in messages {
+            match tokio::time::timeout(patience.send, sink.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "Link takes no more");
+                    broken.notify_one();
+                    return;
+                }
+                Err(_) => {
+                    tracing::info!(after = ?patience.send, "Provider does not read");
+                    broken.notify_one();
+                    return;
+                }
             }
         }
         if let Some(received) = received {

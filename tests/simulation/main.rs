@@ -312,6 +312,7 @@ impl World {
             33 => vec![voice(FromVoice::Error {
                 code: "response_cancel_not_active".to_owned(),
                 answers_relay: true,
+                refuses: None,
                 json: "harmless".into(),
             })],
             _ => self.burst(),
@@ -346,6 +347,7 @@ impl World {
 
         vec![
             voice(FromVoice::Delta {
+                said: None,
                 response: response.clone(),
                 json: json.clone(),
             }),
@@ -411,6 +413,7 @@ impl World {
 
         [
             voice(FromVoice::Delta {
+                said: None,
                 response: response.clone(),
                 json: json.clone(),
             }),
@@ -554,6 +557,8 @@ impl World {
                 | Notice::TokenRefused(_),
             )
             | ToClient::Created(_)
+            | ToClient::Failed(_)
+            | ToClient::Truncated { .. }
             | ToClient::Missed(_)
             | ToClient::Play { .. }
             | ToClient::Flush => {
@@ -651,7 +656,7 @@ impl World {
                 self.promise(heard <= known.0.min(known.1), "heard <= played <= received");
                 self.promise(heard.as_millis() > 0, "nothing is truncated to nothing");
             }
-            ToVoice::ClearOutput => {}
+            ToVoice::ClearOutput | ToVoice::Respond | ToVoice::Restore(_) | ToVoice::All(_) => {}
             ToVoice::Delete(item) => {
                 self.saw("delete");
                 let (_, _, first) = self.settle(&item);

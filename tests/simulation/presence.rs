@@ -289,9 +289,12 @@ impl World {
                 );
                 self.check_credentials(notice);
             }
-            ToClient::Event(_) | ToClient::Output(..) | ToClient::Fault(_) | ToClient::Close(_) => {
-                self.promise(false, "what is for all is told to all")
-            }
+            ToClient::Event(_)
+            | ToClient::Failed(_)
+            | ToClient::Truncated { .. }
+            | ToClient::Output(..)
+            | ToClient::Fault(_)
+            | ToClient::Close(_) => self.promise(false, "what is for all is told to all"),
         }
     }
 

@@ -253,6 +253,8 @@ impl Leg {
                 ToClient::Event(_)
                 | ToClient::Created(_)
                 | ToClient::Output(..)
+                | ToClient::Failed(_)
+                | ToClient::Truncated { .. }
                 | ToClient::Notice(_)
                 | ToClient::Fault(_) => self.channels.send(&message).await?,
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::core::audio::Frame;
-use crate::core::ids::{ResponseId, SessionId, TokenId};
+use crate::core::ids::{ItemId, ResponseId, SessionId, TokenId};
 use crate::core::port::{Credential, Fault, Json, Token};
 
 /// Said by the person's device.
@@ -15,6 +15,12 @@ pub enum FromClient {
     Audio { payload: Bytes, received: Instant },
     /// An event for the provider.
     Event(ClientEvent, Json),
+    /// `conversation.item.truncate`: it plays by itself, and this much was heard of the item.
+    Truncate {
+        item: ItemId,
+        heard: Duration,
+        json: Json,
+    },
     /// `output_audio_buffer.clear`: drop what has not been heard (where the relay owns playback).
     ClearOutput,
     /// How far the ear has got.
@@ -34,6 +40,14 @@ pub enum FromClient {
 /// Which event a client sent, as far as the session cares.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ClientEvent {
+    /// `session.update`
+    UpdateSession,
+    /// `input_audio_buffer.commit`
+    CommitAudio,
+    /// `input_audio_buffer.clear`
+    ClearAudio,
+    /// `conversation.item.create`
+    CreateItem,
     /// `response.create`, for a response of the conversation.
     CreateResponse,
     /// Any other event that providers know.
@@ -71,6 +85,10 @@ pub enum ToClient {
     Flush,
     /// `output_audio_buffer.started`, `.stopped` or `.cleared`.
     Output(Output, ResponseId),
+    /// `response.done`, failed: the provider was lost while it worked on this response.
+    Failed(ResponseId),
+    /// `conversation.item.truncated`, of an item that the relay has cut in the provider's place.
+    Truncated { item: ItemId, heard: Duration },
     /// For clients that speak `voxline.v1`; others do not get it.
     Notice(Notice),
     /// A fault of the relay's own, or of the provider behind it, in OpenAI's error shape.

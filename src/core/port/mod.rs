@@ -15,4 +15,6 @@ pub use client::{
 pub use fault::{Fault, FaultKind};
 pub use issuer::{Credential, FromIssuer, ToIssuer, Token};
 pub use json::Json;
-pub use voice::{FromVoice, LinkEnd, ResponseOutcome, ToVoice, Usage, VoiceSession};
+pub use voice::{
+    FromVoice, LinkEnd, ResponseOutcome, Restored, Stage, ToVoice, Usage, VoiceSession,
+};

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::core::audio::{Format, Frame};
 use crate::core::ids::{ItemId, ResponseId};
-use crate::core::port::{Json, Output};
+use crate::core::item::{Item, Said};
+use crate::core::port::{ClientEvent, Json, Output};
 
 /// Said by the voice provider. Each carries the provider's event for the client.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,8 +35,39 @@ pub enum FromVoice {
         payload: Bytes,
         json: Json,
     },
-    /// A delta of a response's text, transcript or function call.
-    Delta { response: ResponseId, json: Json },
+    /// A delta of a response's text, transcript or function call. `said` is what it adds to the
+    /// words of an item.
+    Delta {
+        response: ResponseId,
+        said: Option<(ItemId, Said)>,
+        json: Json,
+    },
+    /// `conversation.item.added` or `.done`: an item of the conversation, as it is by then, after
+    /// the one named, or first.
+    Item {
+        item: Item,
+        after: Option<ItemId>,
+        stage: Stage,
+        json: Json,
+    },
+    /// `conversation.item.deleted`
+    ItemDeleted { item: ItemId, json: Json },
+    /// `conversation.item.truncated`
+    ItemTruncated {
+        item: ItemId,
+        heard: Duration,
+        json: Json,
+    },
+    /// `conversation.item.input_audio_transcription.completed`: what the person said, in writing.
+    Transcribed {
+        item: ItemId,
+        text: Said,
+        json: Json,
+    },
+    /// `input_audio_buffer.committed`: the sound so far has become this item.
+    Committed { item: ItemId, json: Json },
+    /// `input_audio_buffer.cleared`
+    Cleared { json: Json },
     /// `response.output_audio.done`: all the audio of this item has been sent.
     AudioDone {
         response: ResponseId,
@@ -51,16 +83,25 @@ pub enum FromVoice {
     },
     /// `output_audio_buffer.started`, `.stopped` or `.cleared`, where the provider owns playback.
     Output(Output, ResponseId, Json),
-    /// `error`. `answers_relay` if a message of the relay's own caused it.
+    /// `error`. `answers_relay` if a message of the relay's own caused it; `refuses` is the kind of
+    /// event that it turns down, as far as it says so.
     Error {
         code: String,
         answers_relay: bool,
+        refuses: Option<ClientEvent>,
         json: Json,
     },
     /// Any other event.
     Event(Json),
     /// The link has ended.
     Down(LinkEnd),
+}
+
+/// How far an item has got.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stage {
+    Added,
+    Done,
 }
 
 /// What matters of the provider's session object.
@@ -125,4 +166,20 @@ pub enum ToVoice {
     Delete(ItemId),
     /// `output_audio_buffer.clear`, where the provider owns playback.
     ClearOutput,
+    /// `response.create`: the answer that another link owed.
+    Respond,
+    /// `conversation.item.create`: an item of the conversation that this link does not know.
+    Restore(Restored),
+    /// All of these, in this order.
+    All(Vec<Self>),
+}
+
+/// An item as it is told to another link.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Restored {
+    pub item: Item,
+    /// The item before it; `None` if it is the first.
+    pub after: Option<ItemId>,
+    /// What the person said, where it has no answer yet; and how it is encoded.
+    pub sound: Option<Frame>,
 }

@@ -34,6 +34,10 @@ impl Session {
                 self.on_client_event(event, now);
                 self.say(ToVoice::Event(json));
             }
+            FromClient::Truncate { json, .. } => {
+                self.last_activity = now;
+                self.say(ToVoice::Event(json));
+            }
             FromClient::ClearOutput => {
                 self.last_activity = now;
                 self.clear_output(now);
@@ -58,7 +62,11 @@ impl Session {
                     });
                 }
             }
-            ClientEvent::Other => {}
+            ClientEvent::UpdateSession
+            | ClientEvent::CommitAudio
+            | ClientEvent::ClearAudio
+            | ClientEvent::CreateItem
+            | ClientEvent::Other => {}
         }
     }
 

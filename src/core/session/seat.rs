@@ -70,6 +70,8 @@ impl Missed {
             | ToClient::Play { .. }
             | ToClient::Flush
             | ToClient::Output(..)
+            | ToClient::Failed(_)
+            | ToClient::Truncated { .. }
             | ToClient::Notice(_)
             | ToClient::Fault(_)
             | ToClient::Close(_) => SMALL,

@@ -76,7 +76,7 @@ impl Session {
                     Err(_) => self.on_speaker_full(response),
                 }
             }
-            FromVoice::Delta { response, json } => {
+            FromVoice::Delta { response, json, .. } => {
                 if self.over.contains(&response) {
                     return;
                 }
@@ -119,7 +119,13 @@ impl Session {
                 self.pass_on(json);
                 self.on_refusal();
             }
-            FromVoice::Event(json) => self.pass_on(json),
+            FromVoice::Item { json, .. }
+            | FromVoice::ItemDeleted { json, .. }
+            | FromVoice::ItemTruncated { json, .. }
+            | FromVoice::Transcribed { json, .. }
+            | FromVoice::Committed { json, .. }
+            | FromVoice::Cleared { json }
+            | FromVoice::Event(json) => self.pass_on(json),
             FromVoice::Down(end) => self.on_down(end, now),
         }
     }

@@ -3,7 +3,7 @@
 //! **Invariant:** any text decodes to an event or to a [`Fault`] that says what to do about it.
 
 use std::borrow::Cow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::{Value, json};
 
+use crate::core::ids::ResponseId;
 use crate::core::port::{
     ClientEvent, CloseReason, Fault, FaultKind, FromClient, Json, Notice, Output, State, ToClient,
 };
@@ -55,6 +56,13 @@ struct Create<'a> {
 }
 
 #[derive(Deserialize)]
+struct Truncate<'a> {
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+    audio_end_ms: u64,
+}
+
+#[derive(Deserialize)]
 struct Settings<'a> {
     #[serde(borrow)]
     conversation: Option<Cow<'a, str>>,
@@ -95,7 +103,7 @@ fn decode_kind(
         (CLEAR_OUTPUT, Carrier::WebRtc) => return Ok(FromClient::ClearOutput),
         ("session.update", Carrier::WebRtc) => {
             let event = without_formats(text, "session")?;
-            return Ok(FromClient::Event(ClientEvent::Other, event));
+            return Ok(FromClient::Event(ClientEvent::UpdateSession, event));
         }
         ("response.create", carrier) => {
             let event = match carrier {
@@ -104,6 +112,11 @@ fn decode_kind(
             };
             return Ok(FromClient::Event(creation(text), event));
         }
+        ("session.update", _) => ClientEvent::UpdateSession,
+        ("input_audio_buffer.commit", _) => ClientEvent::CommitAudio,
+        ("input_audio_buffer.clear", _) => ClientEvent::ClearAudio,
+        ("conversation.item.create", _) => ClientEvent::CreateItem,
+        ("conversation.item.truncate", _) => return Ok(truncation(text)),
         (kind, _) if EVENTS.contains(&kind) => ClientEvent::Other,
         (kind, carrier) => return Err(unknown_event(kind, carrier)),
     };
@@ -133,6 +146,18 @@ fn decode_append(text: &str, now: Instant) -> Result<FromClient, Fault> {
         payload: payload.into(),
         received: now,
     })
+}
+
+/// What does not say which item, or how much of it, is the provider's to refuse.
+fn truncation(text: &str) -> FromClient {
+    match serde_json::from_str::<Truncate<'_>>(text) {
+        Ok(truncate) => FromClient::Truncate {
+            item: truncate.item_id.as_ref().into(),
+            heard: Duration::from_millis(truncate.audio_end_ms),
+            json: Json::from(text),
+        },
+        Err(_) => FromClient::Event(ClientEvent::Other, Json::from(text)),
+    }
 }
 
 /// A response outside the conversation is no turn of it.
@@ -211,6 +236,14 @@ pub fn encode_client(message: &ToClient) -> Option<String> {
             "event_id": event_id("event_"),
             "response_id": response.as_str(),
         }),
+        ToClient::Failed(response) => failed(response),
+        ToClient::Truncated { item, heard } => json!({
+            "type": "conversation.item.truncated",
+            "event_id": event_id("event_"),
+            "item_id": item.as_str(),
+            "content_index": 0,
+            "audio_end_ms": u64::try_from(heard.as_millis()).unwrap_or(u64::MAX),
+        }),
         ToClient::Notice(notice) => encode_notice(notice),
         ToClient::Fault(fault) => json!({
             "type": "error",
@@ -229,6 +262,32 @@ fn created(described: &Json) -> Value {
     event["event_id"] = Value::from(event_id("event_"));
 
     event
+}
+
+/// A response whose provider was lost, in OpenAI's shape for one that has failed.
+fn failed(response: &ResponseId) -> Value {
+    json!({
+        "type": "response.done",
+        "event_id": event_id("event_"),
+        "response": {
+            "id": response.as_str(),
+            "object": "realtime.response",
+            "status": "failed",
+            "status_details": { "type": "failed", "error": {
+                "type": "server_error",
+                "code": "provider_gone",
+                "message": "The connection to the voice provider was lost. The relay connects \
+                            anew and asks for the answer again.",
+            } },
+            "output": [],
+            "conversation_id": null,
+            "output_modalities": ["audio"],
+            "max_output_tokens": "inf",
+            "audio": { "output": { "format": { "type": "audio/pcm", "rate": 24_000 }, "voice": "alloy" } },
+            "usage": null,
+            "metadata": null,
+        },
+    })
 }
 
 fn encode_notice(notice: &Notice) -> Value {
@@ -294,7 +353,7 @@ fn encode_notice(notice: &Notice) -> Value {
     }
 }
 
-fn millis(span: std::time::Duration) -> f64 {
+fn millis(span: Duration) -> f64 {
     (span.as_secs_f64() * 10_000.0).round() / 10.0
 }
 

@@ -5,6 +5,7 @@
 //! description and SDK types, November 2026.
 
 mod client;
+mod item;
 mod session;
 mod voice;
 

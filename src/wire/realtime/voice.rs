@@ -10,7 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::core::port::{FromVoice, Json, Output, ResponseOutcome, ToVoice, Usage};
+use crate::core::ids::ItemId;
+use crate::core::item::Said;
+use crate::core::port::{ClientEvent, FromVoice, Json, Output, ResponseOutcome, ToVoice, Usage};
+use crate::wire::realtime::item::{creation, item_event};
 use crate::wire::realtime::session::voice_session;
 use crate::wire::realtime::{Mark, event_id};
 
@@ -49,11 +52,21 @@ pub fn decode_voice(text: &str, mark: &Mark) -> Option<FromVoice> {
             json: json.clone(),
         }),
         kind if kind.starts_with("response.") && kind.ends_with(".delta") => {
-            parse(text).map(|event: OfResponse<'_>| FromVoice::Delta {
+            parse(text).map(|event: Delta<'_>| FromVoice::Delta {
+                said: said(kind, &event),
                 response: event.response_id.as_ref().into(),
                 json: json.clone(),
             })
         }
+        kind if kind.starts_with("conversation.item.") => item_event(kind, text, &json),
+        "input_audio_buffer.committed" => parse(text).map(|event: Named<'_>| {
+            let item = event.item_id.as_ref().into();
+            FromVoice::Committed {
+                item,
+                json: json.clone(),
+            }
+        }),
+        "input_audio_buffer.cleared" => Some(FromVoice::Cleared { json: json.clone() }),
         "response.done" => parse(text).map(|event: WithResponse<'_>| FromVoice::ResponseDone {
             response: event.response.id.as_ref().into(),
             outcome: outcome(event.response.status.as_deref()),
@@ -64,6 +77,7 @@ pub fn decode_voice(text: &str, mark: &Mark) -> Option<FromVoice> {
         "output_audio_buffer.stopped" => output(Output::Stopped, text, &json),
         "output_audio_buffer.cleared" => output(Output::Cleared, text, &json),
         "error" => parse(text).map(|event: WithError<'_>| FromVoice::Error {
+            refuses: refused(&event.error),
             code: event.error.code.unwrap_or_default().into_owned(),
             answers_relay: event.error.event_id.is_some_and(|id| mark.is_on(&id)),
             json: json.clone(),
@@ -72,6 +86,34 @@ pub fn decode_voice(text: &str, mark: &Mark) -> Option<FromVoice> {
     };
 
     Some(known.unwrap_or(FromVoice::Event(json)))
+}
+
+/// What a delta adds to the words of a message.
+fn said(kind: &str, event: &Delta<'_>) -> Option<(ItemId, Said)> {
+    let words = [
+        "response.output_audio_transcript.delta",
+        "response.output_text.delta",
+    ];
+    let item = event.item_id.as_ref().filter(|_| words.contains(&kind))?;
+
+    Some((item.as_ref().into(), event.delta.as_deref()?.into()))
+}
+
+/// Which of a client's events an error turns down. OpenAI names the event only if the client has
+/// given it an id, but it names the field, or has a code for it.
+fn refused(error: &ErrorObject<'_>) -> Option<ClientEvent> {
+    let code = error.code.as_deref().unwrap_or_default();
+    let param = error.param.as_deref().unwrap_or_default();
+    let field = param.split(['.', '[']).next().unwrap_or_default();
+    match (code, field) {
+        ("input_audio_buffer_commit_empty", _) => Some(ClientEvent::CommitAudio),
+        ("conversation_already_has_active_response", _) | (_, "response") => {
+            Some(ClientEvent::CreateResponse)
+        }
+        ("cannot_update_voice", _) | (_, "session") => Some(ClientEvent::UpdateSession),
+        (_, "item" | "previous_item_id") => Some(ClientEvent::CreateItem),
+        _ => None,
+    }
 }
 
 /// Cuts a long piece of sound into several events, each small enough for clients that refuse
@@ -248,6 +290,22 @@ struct OfResponse<'a> {
 }
 
 #[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow)]
+    response_id: Cow<'a, str>,
+    #[serde(borrow)]
+    item_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    delta: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
 struct OfItem<'a> {
     #[serde(borrow)]
     response_id: Cow<'a, str>,
@@ -278,20 +336,28 @@ struct ErrorObject<'a> {
     #[serde(borrow)]
     code: Option<Cow<'a, str>>,
     #[serde(borrow)]
+    param: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     event_id: Option<Cow<'a, str>>,
 }
 
-/// Encodes what the session says to a provider.
-pub fn encode_voice(message: &ToVoice, mark: &Mark) -> String {
+/// Encodes what the session says to a provider, as one event or several.
+pub fn encode_voice(message: &ToVoice, mark: &Mark) -> Vec<String> {
     let event_id = || mark.event_id();
     let event = match message {
-        ToVoice::Event(json) => return json.as_str().to_owned(),
+        ToVoice::All(messages) => {
+            let messages = messages.iter();
+            return messages
+                .flat_map(|message| encode_voice(message, mark))
+                .collect();
+        }
+        ToVoice::Event(json) => return vec![json.as_str().to_owned()],
         ToVoice::Audio { frame, .. } => {
             let mut event = String::with_capacity(frame.payload.len() * 4 / 3 + 64);
             event.push_str(r#"{"type":"input_audio_buffer.append","audio":""#);
             STANDARD.encode_string(&frame.payload, &mut event);
             event.push_str(r#""}"#);
-            return event;
+            return vec![event];
         }
         ToVoice::Cancel(response) => json!({
             "type": "response.cancel",
@@ -318,9 +384,11 @@ pub fn encode_voice(message: &ToVoice, mark: &Mark) -> String {
             "type": "output_audio_buffer.clear",
             "event_id": event_id(),
         }),
+        ToVoice::Respond => json!({ "type": "response.create", "event_id": event_id() }),
+        ToVoice::Restore(restored) => creation(restored, event_id()),
     };
 
-    event.to_string()
+    vec![event.to_string()]
 }
 
 #[cfg(test)]
@@ -450,7 +518,7 @@ mod tests {
     fn an_error_that_answers_the_relay_is_known_by_its_event_id() {
         let mark = Mark::random();
         let cancel = encode_voice(&ToVoice::Cancel("r".into()), &mark);
-        let sent: Value = serde_json::from_str(&cancel).unwrap();
+        let sent: Value = serde_json::from_str(&cancel[0]).unwrap();
         let text = json!({"type": "error", "error": {"code": "response_cancel_not_active", "event_id": sent["event_id"]}});
 
         let event = decode_voice(&text.to_string(), &mark);
@@ -490,7 +558,7 @@ mod tests {
         };
 
         let event = r#"{"type":"input_audio_buffer.append","audio":"AAEC"}"#;
-        assert_eq!(encode_voice(&message, &Mark::random()), event);
+        assert_eq!(encode_voice(&message, &Mark::random()), [event]);
     }
 
     proptest! {
