@@ -7,6 +7,8 @@
 //!   provider slows the client down, and the other way round, and nothing piles up here.
 //! - Whoever listens beside the client slows nobody down, and ends nothing by going.
 
+mod observer;
+
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -20,6 +22,8 @@ use crate::core::port::{
 };
 use crate::core::session::{Effect, Input, Loss, Neighbor, Session};
 use crate::core::tally::Ledger;
+
+pub use crate::driver::observer::{Observer, Seen, View};
 
 /// What one input can make the session say to a neighbor, at the most, before it is asked to
 /// make room. A queue must be longer than this.
@@ -44,6 +48,8 @@ pub struct Lines {
     pub voice: Line<ToVoice, FromVoice>,
     /// Those who come while the session runs.
     pub arrivals: mpsc::Receiver<Arrival>,
+    /// Shows the session to others.
+    pub observer: Observer,
 }
 
 /// The queues between a session and a leg.
@@ -85,6 +91,7 @@ pub async fn run(
         client,
         mut voice,
         mut arrivals,
+        mut observer,
     } = lines;
     let mut audience = Audience {
         client,
@@ -95,6 +102,7 @@ pub async fn run(
     let mut voice_gone = false;
     loop {
         while let Some(effect) = session.poll_effect() {
+            observer.say(&effect, &session, clock::now());
             let consequence = match effect {
                 Effect::Everyone(message) => {
                     audience.tell_sidebands(&message);
@@ -120,7 +128,9 @@ pub async fn run(
                 Effect::Close(reason) => return reason,
             };
             if let Some(input) = consequence {
-                session.handle(input, clock::now());
+                let now = clock::now();
+                observer.hear(&input, now);
+                session.handle(input, now);
             }
         }
 
@@ -134,7 +144,13 @@ pub async fn run(
                 Input::Shutdown
             }
             () = clock::sleep_until(session.poll_timeout()) => {
+                observer.tick();
                 session.handle_timeout(clock::now());
+                continue;
+            }
+            question = observer.asked() => {
+                // Whoever has asked may have gone again.
+                let _ = question.send(session.facts(clock::now()));
                 continue;
             }
             Some(arrival) = arrivals.recv() => {
@@ -155,13 +171,17 @@ pub async fn run(
                 Some(Admitted::Said(message)) => Input::Client(message),
                 Some(Admitted::Left) => Input::Lost(Neighbor::Client, Loss::Gone),
                 Some(Admitted::Attached(first)) => {
-                    session.handle(Input::Attached, clock::now());
+                    let now = clock::now();
+                    observer.hear(&Input::Attached, now);
+                    session.handle(Input::Attached, now);
                     Input::Client(first)
                 }
                 None => continue,
             },
         };
-        session.handle(input, clock::now());
+        let now = clock::now();
+        observer.hear(&input, now);
+        session.handle(input, now);
     }
 }
 
@@ -543,6 +563,7 @@ mod tests {
                 client: Some(line),
                 voice: Line { outbox, inbox },
                 arrivals: comings,
+                observer: Observer::nobody(),
             };
             let config =
                 SessionConfig::new("sess".into(), Playback::Relay(PlayoutConfig::default()));

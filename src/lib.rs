@@ -9,6 +9,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod core;
+pub mod diagnosis;
 pub mod driver;
 pub mod gateway;
 pub mod media;

@@ -46,6 +46,7 @@ pub struct Config {
     pub connect_timeout: Duration,
     pub limits: Limits,
     pub tuning: Tuning,
+    pub diagnosis: Diagnosis,
     pub sim: sim::Settings,
     pub log: Log,
 }
@@ -107,6 +108,14 @@ pub struct Tuning {
     pub playout_lead: Duration,
     pub resume_window: Duration,
     pub renewal: Renewal,
+}
+
+/// How much is kept to find out what is wrong with a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Diagnosis {
+    pub events: usize,
+    pub ended: usize,
+    pub ended_for: Duration,
 }
 
 /// What is logged, and how.
@@ -220,6 +229,11 @@ impl Config {
                 playout_lead: entries.bounded("session.playout_lead")?,
                 resume_window: entries.bounded("session.resume_window")?,
                 renewal: entries.value("session.renewal")?,
+            },
+            diagnosis: Diagnosis {
+                events: entries.bounded("diagnosis.events")?,
+                ended: entries.bounded("diagnosis.ended")?,
+                ended_for: entries.bounded("diagnosis.ended_for")?,
             },
             sim: sim::Settings {
                 agent: entries.value("sim.agent")?,

@@ -403,6 +403,32 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
     },
     Setting {
+        key: "diagnosis.events",
+        value: "COUNT",
+        default: Fallback::Value("512"),
+        range: Some(("16", "10000")),
+        about: "How many of a session's last events the relay keeps for `/admin/sessions/{id}`: \
+                names, ids, sizes and times, nothing that people say. What streams is one event \
+                for ten seconds of it; an event takes some 200 bytes.",
+        secret: false,
+    },
+    Setting {
+        key: "diagnosis.ended",
+        value: "COUNT",
+        default: Fallback::Value("100"),
+        range: Some(("0", "10000")),
+        about: "How many sessions that are over `/admin/sessions` still shows.",
+        secret: false,
+    },
+    Setting {
+        key: "diagnosis.ended_for",
+        value: "DURATION",
+        default: Fallback::Value("15m"),
+        range: Some(("0s", "24h")),
+        about: "For how long it shows them.",
+        secret: false,
+    },
+    Setting {
         key: "sim.agent",
         value: "line-test|tone",
         default: Fallback::Value("line-test"),

@@ -6,6 +6,7 @@
 pub mod audio;
 pub mod ids;
 pub mod item;
+pub mod journal;
 pub mod latency;
 pub mod limit;
 pub mod playout;

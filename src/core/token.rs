@@ -92,6 +92,19 @@ pub enum Step {
     Lapse,
 }
 
+/// How it stands with a credential, as seen from one moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    Holding {
+        expires_in: Duration,
+        renewed_in: Duration,
+    },
+    /// It is being renewed for the time of this number.
+    Renewing { expires_in: Duration, attempt: u32 },
+    /// It has expired, and there is no other.
+    Lapsed,
+}
+
 #[derive(Debug)]
 enum Stage {
     Holding {
@@ -244,6 +257,29 @@ impl Rotation {
             Stage::Holding { renew_at, .. } => Some(*renew_at),
             Stage::Renewing { until, next, .. } => Some(*next.min(until)),
             Stage::Lapsed { .. } => None,
+        }
+    }
+
+    /// Tells how it stands with the credential.
+    pub fn standing(&self, now: Instant) -> Standing {
+        let until = |at: Instant| at.saturating_duration_since(now);
+        match self.stage {
+            Stage::Holding {
+                expires_at,
+                renew_at,
+            } => Standing::Holding {
+                expires_in: until(expires_at),
+                renewed_in: until(renew_at),
+            },
+            Stage::Renewing {
+                until: end,
+                attempts,
+                ..
+            } => Standing::Renewing {
+                expires_in: until(end),
+                attempt: attempts,
+            },
+            Stage::Lapsed { .. } => Standing::Lapsed,
         }
     }
 

@@ -16,10 +16,12 @@ mod discovery;
 mod error;
 mod fields;
 mod form;
+mod inspection;
 mod issuer;
 mod joining;
 mod origin;
 mod pages;
+mod past;
 mod realtime;
 mod routes;
 mod secrets;
@@ -143,7 +145,7 @@ impl Server {
             recorder,
             counters: Arc::new(Counters::new(&[])),
             authority: Arc::new(Authority::open(config.auth.clone(), clock::wall())?),
-            sessions: Sessions::new(Arc::clone(&admission)),
+            sessions: Sessions::new(Arc::clone(&admission), config.diagnosis),
             admission,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             config,

@@ -12,7 +12,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use tracing::Instrument;
 
-use crate::server::{App, admin, calls, discovery, error, origin, pages, realtime, secrets, whip};
+use crate::server::{
+    App, admin, calls, discovery, error, inspection, origin, pages, realtime, secrets, whip,
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -90,6 +92,10 @@ const ROUTES: &[Route] = &[
     own(POST, "/admin/revocations", |verb| on(verb, admin::revoke)),
     own(DELETE, "/admin/revocations/{id}", |verb| {
         on(verb, admin::lift)
+    }),
+    own(GET, "/admin/sessions", |verb| on(verb, inspection::list)),
+    own(GET, "/admin/sessions/{id}", |verb| {
+        on(verb, inspection::one)
     }),
     own(GET, "/healthz", |verb| on(verb, healthy)),
     own(GET, "/readyz", |verb| on(verb, ready)),

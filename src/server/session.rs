@@ -234,6 +234,7 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
     let Floor {
         signals,
         mut newcomers,
+        observer,
     } = floor;
     let Link {
         outbox,
@@ -250,6 +251,7 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         client,
         voice: Line { outbox, inbox },
         arrivals,
+        observer,
     };
     let opened = clock::now();
     let Identity {

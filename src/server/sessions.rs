@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use tokio::sync::mpsc;
@@ -20,11 +20,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Caller;
 use crate::client::webrtc::Control;
+use crate::clock;
+use crate::config::Diagnosis;
 use crate::core::ids::{SessionId, TokenId};
 use crate::core::port::Fault;
-use crate::driver::{Arrival, Signals};
+use crate::driver::{Arrival, Observer, Signals, View};
 use crate::server::admission::{Admission, Owner, Slot, lock};
 use crate::server::error::ApiError;
+use crate::server::past::{Ended, Past};
+use crate::wire::realtime::event_name;
 
 /// When somebody who was turned away should come back.
 const COME_BACK: Duration = Duration::from_secs(5);
@@ -42,6 +46,8 @@ const TOKENS: usize = 3;
 pub(crate) struct Sessions {
     admission: Arc<Admission>,
     running: Arc<Mutex<HashMap<SessionId, Arc<Conversation>>>>,
+    past: Arc<Mutex<Past>>,
+    diagnosis: Diagnosis,
     tasks: Mutex<JoinSet<()>>,
     stopping: CancellationToken,
     cut_off: CancellationToken,
@@ -64,6 +70,9 @@ pub(crate) struct Conversation {
     pub(crate) id: SessionId,
     pub(crate) owner: Owner,
     pub(crate) media: Media,
+    pub(crate) began: SystemTime,
+    /// Shows what happens in it.
+    pub(crate) view: View,
     tokens: Tokens,
     /// Where the relay has its leg: the one that came last.
     control: Mutex<Option<Control>>,
@@ -84,13 +93,16 @@ pub(crate) struct Newcomer {
 pub(crate) struct Floor {
     pub(crate) signals: Signals,
     pub(crate) newcomers: mpsc::Receiver<Newcomer>,
+    pub(crate) observer: Observer,
 }
 
 impl Sessions {
-    pub(crate) fn new(admission: Arc<Admission>) -> Self {
+    pub(crate) fn new(admission: Arc<Admission>, diagnosis: Diagnosis) -> Self {
         Self {
             admission,
             running: Arc::default(),
+            past: Arc::new(Mutex::new(Past::new(diagnosis))),
+            diagnosis,
             tasks: Mutex::default(),
             stopping: CancellationToken::new(),
             cut_off: CancellationToken::new(),
@@ -130,11 +142,14 @@ impl Sessions {
             cancel: self.cut_off.child_token(),
         };
         let (sender, newcomers) = mpsc::channel(NEWCOMERS);
+        let (observer, view) = Observer::new(self.diagnosis.events, event_name, clock::now());
         let known = Arc::new(Conversation {
             id: id.clone(),
             owner: slot.owner().clone(),
             tokens,
             media,
+            began: clock::wall(),
+            view,
             control: Mutex::default(),
             newcomers: sender,
             signals: signals.clone(),
@@ -143,8 +158,13 @@ impl Sessions {
         let entry = Entry {
             id,
             running: Arc::clone(&self.running),
+            past: Arc::clone(&self.past),
         };
-        let conversation = conversation(Floor { signals, newcomers });
+        let conversation = conversation(Floor {
+            signals,
+            newcomers,
+            observer,
+        });
         let mut tasks = lock(&self.tasks);
         while let Some(done) = tasks.try_join_next() {
             report(done);
@@ -163,6 +183,27 @@ impl Sessions {
         found
             .filter(|conversation| conversation.admits(caller))
             .cloned()
+    }
+
+    /// All that run, the latest first.
+    pub(crate) fn running(&self) -> Vec<Arc<Conversation>> {
+        let mut running: Vec<_> = lock(&self.running).values().cloned().collect();
+        running.sort_by_key(|conversation| std::cmp::Reverse(conversation.began));
+        running
+    }
+
+    /// All that are over and not yet forgotten, the latest first.
+    pub(crate) fn ended(&self) -> Vec<Ended> {
+        lock(&self.past).all(clock::now())
+    }
+
+    /// Finds a conversation for the operator, running or over.
+    pub(crate) fn look_up(&self, id: &SessionId) -> Option<(Arc<Conversation>, Option<Ended>)> {
+        if let Some(running) = lock(&self.running).get(id) {
+            return Some((Arc::clone(running), None));
+        }
+        let ended = lock(&self.past).find(id, clock::now())?;
+        Some((Arc::clone(&ended.conversation), Some(ended)))
     }
 
     /// Ends the conversations that this says are revoked, and counts them.
@@ -217,6 +258,11 @@ impl Conversation {
             Caller::Tenant(_) | Caller::Returning(..) => true,
         };
         is_known && self.owner.admits(caller, &self.id)
+    }
+
+    /// Names the latest client secret that opens the way to it.
+    pub(crate) fn token(&self) -> Option<TokenId> {
+        self.tokens.latest()
     }
 
     /// Opens the door to somebody, who is to be sent through it at once.
@@ -281,6 +327,11 @@ impl Tokens {
         tokens.push_back(token);
     }
 
+    /// The one that was issued last.
+    pub(crate) fn latest(&self) -> Option<TokenId> {
+        lock(&self.0).back().cloned()
+    }
+
     fn contains(&self, token: &TokenId) -> bool {
         lock(&self.0).contains(token)
     }
@@ -290,11 +341,15 @@ impl Tokens {
 struct Entry {
     id: SessionId,
     running: Arc<Mutex<HashMap<SessionId, Arc<Conversation>>>>,
+    past: Arc<Mutex<Past>>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        lock(&self.running).remove(&self.id);
+        let over = lock(&self.running).remove(&self.id);
+        if let Some(over) = over {
+            lock(&self.past).add(over, clock::now());
+        }
     }
 }
 
@@ -438,8 +493,8 @@ mod tests {
             flags: vec![("limits.sessions", most.to_string())],
             ..Sources::default()
         });
-        let limits = config.unwrap().limits;
-        Sessions::new(Arc::new(Admission::new(&limits)))
+        let config = config.unwrap();
+        Sessions::new(Arc::new(Admission::new(&config.limits)), config.diagnosis)
     }
 
     fn tenant(id: &str) -> Caller {

@@ -26,7 +26,7 @@ use crate::core::ids::SessionId;
 use crate::core::playout::PlayoutConfig;
 use crate::core::port::FromIssuer;
 use crate::core::session::{Playback, Session, SessionConfig};
-use crate::driver::{self, Arrival, Line, Lines, Signals};
+use crate::driver::{self, Arrival, Line, Lines, Observer, Signals};
 use crate::provider::realtime::{self, Link, Target};
 use crate::provider::{OpenError, Patience, Upstream};
 use crate::sim::admission::Key;
@@ -228,6 +228,7 @@ impl Call {
             }),
             voice: Line { outbox, inbox },
             arrivals: self.arrived,
+            observer: Observer::nobody(),
         };
         let signals = Signals {
             shutdown: shutdown.clone(),

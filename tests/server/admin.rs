@@ -51,6 +51,8 @@ async fn only_the_admin_key_opens_the_admin_api() {
         (Method::GET, PATH),
         (Method::POST, PATH),
         (Method::DELETE, "/admin/revocations/rev_1"),
+        (Method::GET, "/admin/sessions"),
+        (Method::GET, "/admin/sessions/sess_1"),
     ] {
         let ask = || Client::new().request(method.clone(), relay.url(path));
         for request in [

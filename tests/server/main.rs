@@ -15,6 +15,7 @@ mod calls;
 mod direct;
 mod harness;
 mod http;
+mod inspection;
 mod limits;
 mod openapi;
 mod origin;

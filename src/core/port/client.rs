@@ -157,6 +157,19 @@ pub enum State {
     Recovering,
 }
 
+impl State {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Listening => "listening",
+            Self::Thinking => "thinking",
+            Self::Speaking => "speaking",
+            Self::Cancelling => "cancelling",
+            Self::Recovering => "recovering",
+        }
+    }
+}
+
 /// How long a turn took, from the person's last sound to the first sound of the answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TurnLatency {
@@ -201,4 +214,21 @@ pub enum CloseReason {
     Replaced,
     /// The session goes on, and has no room for one more to listen beside its client.
     Crowded,
+}
+
+impl CloseReason {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hangup => "hangup",
+            Self::Overrun => "overrun",
+            Self::Idle => "idle",
+            Self::ProviderGone => "provider_gone",
+            Self::Expired => "expired",
+            Self::Shutdown => "shutdown",
+            Self::Revoked => "revoked",
+            Self::TooLong => "too_long",
+            Self::Replaced => "replaced",
+            Self::Crowded => "crowded",
+        }
+    }
 }

@@ -146,6 +146,15 @@ pub enum LinkEnd {
     Lost,
 }
 
+impl LinkEnd {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// Said to the voice provider.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ToVoice {

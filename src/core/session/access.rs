@@ -8,7 +8,7 @@ use crate::core::port::{Credential, Fault, FromIssuer, Notice, ToClient, ToIssue
 use crate::core::session::seat::Seat;
 use crate::core::session::{Access, Effect, Session, SessionConfig};
 use crate::core::tally::Tally;
-use crate::core::token::{Rotation, Step};
+use crate::core::token::{Rotation, Standing, Step};
 
 /// What is known of the client's credentials.
 #[derive(Debug)]
@@ -55,6 +55,13 @@ impl Keys {
             resume: None,
             questions: VecDeque::new(),
         }
+    }
+
+    /// Tells what the client holds, if that does not last.
+    pub(super) fn standing(&self, now: Instant) -> Option<Standing> {
+        let rotation = self.rotation.as_ref()?;
+
+        Some(rotation.standing(now))
     }
 
     /// Returns whether a client that is lost has the means to come back.

@@ -26,6 +26,11 @@ impl InputClock {
         self.pieces.push_back((self.length, received));
     }
 
+    /// How much sound there was.
+    pub(super) fn length(&self) -> Duration {
+        self.length
+    }
+
     /// Returns when the sound at `position` was received, if that is still known.
     pub(super) fn received(&self, position: Duration) -> Option<Instant> {
         let index = self.pieces.partition_point(|(end, _)| *end < position);

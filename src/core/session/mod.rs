@@ -27,6 +27,7 @@
 mod access;
 mod client;
 mod ending;
+pub mod facts;
 mod input;
 mod recent;
 mod seat;

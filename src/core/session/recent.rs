@@ -37,6 +37,10 @@ impl Recent {
         self.0.len() < before
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &ResponseId> {
+        self.0.iter()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -85,6 +85,16 @@ impl Missed {
         self.messages.push(message.clone());
     }
 
+    /// How many messages wait.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// How many more there were than are kept.
+    pub(super) fn lost(&self) -> usize {
+        self.lost
+    }
+
     /// Returns what is to be told, in order.
     pub(super) fn into_messages(self) -> Vec<ToClient> {
         let Self {

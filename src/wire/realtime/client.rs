@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::core::ids::ResponseId;
 use crate::core::port::{
-    ClientEvent, CloseReason, Fault, FaultKind, FromClient, Json, Notice, Output, State, ToClient,
+    ClientEvent, Fault, FaultKind, FromClient, Json, Notice, Output, ToClient,
 };
 use crate::wire::realtime::session::pin_formats;
 use crate::wire::realtime::{Carrier, event_id};
@@ -296,7 +296,7 @@ fn encode_notice(notice: &Notice) -> Value {
         Notice::State(state) => json!({
             "type": "voxline.state",
             "event_id": event_id,
-            "state": state_name(*state),
+            "state": state.name(),
         }),
         Notice::Interrupted { response, heard } => json!({
             "type": "voxline.interrupted",
@@ -347,7 +347,7 @@ fn encode_notice(notice: &Notice) -> Value {
         Notice::Closing { reason, within } => json!({
             "type": "voxline.closing",
             "event_id": event_id,
-            "reason": reason_name(*reason),
+            "reason": reason.name(),
             "within_ms": millis(*within),
         }),
     }
@@ -355,32 +355,6 @@ fn encode_notice(notice: &Notice) -> Value {
 
 fn millis(span: Duration) -> f64 {
     (span.as_secs_f64() * 10_000.0).round() / 10.0
-}
-
-fn state_name(state: State) -> &'static str {
-    match state {
-        State::Idle => "idle",
-        State::Listening => "listening",
-        State::Thinking => "thinking",
-        State::Speaking => "speaking",
-        State::Cancelling => "cancelling",
-        State::Recovering => "recovering",
-    }
-}
-
-fn reason_name(reason: CloseReason) -> &'static str {
-    match reason {
-        CloseReason::Hangup => "hangup",
-        CloseReason::Overrun => "overrun",
-        CloseReason::Idle => "idle",
-        CloseReason::ProviderGone => "provider_gone",
-        CloseReason::Expired => "expired",
-        CloseReason::Shutdown => "shutdown",
-        CloseReason::Revoked => "revoked",
-        CloseReason::TooLong => "too_long",
-        CloseReason::Replaced => "replaced",
-        CloseReason::Crowded => "crowded",
-    }
 }
 
 /// The body of a failed HTTP request: `{"error":{…}}`.

@@ -6,12 +6,14 @@
 
 mod client;
 mod item;
+mod name;
 mod session;
 mod voice;
 
 use serde_json::Value;
 
 pub use client::{decode_client, encode_client, error_body};
+pub use name::event_name;
 pub use session::{Pinned, call_session, session_update};
 pub use voice::{decode_voice, encode_voice, split_voice};
 
