@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod diagnosis;
+pub mod doctor;
 pub mod driver;
 pub mod gateway;
 pub mod media;

@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use voxline::auth::{self, FileError, KeyDigest};
 use voxline::clock;
 use voxline::config::{self, Config, Fallback, Provider, SETTINGS, Setting, Sources};
+use voxline::diagnosis::Level;
+use voxline::doctor;
 use voxline::server::{self, Server};
 
 /// What a start that fails for its configuration ends with; any other failure ends with 1.
@@ -28,6 +30,9 @@ Examples:
   voxline --config voxline.toml            read a configuration file
   voxline config --show                    what is in effect, and where it comes from
   voxline config                           describe every setting
+  voxline doctor                           check this host and its configuration
+  voxline doctor --url http://127.0.0.1:8080 --session sess_...
+                                           see what is wrong with a session
   voxline sim --listen 127.0.0.1:9090      the embedded provider alone, as a server
   voxline api-key                          make a key for a tenant
   voxline signing-key /etc/voxline/keys    make a key that signs tokens
@@ -49,6 +54,7 @@ fn main() -> ExitCode {
         }
         Some(("config", _)) => Ok(config::reference()),
         Some(("sim", matches)) => sim(matches).map(|()| String::new()),
+        Some(("doctor", matches)) => doctor(matches),
         Some(("api-key", _)) => Ok(api_key()),
         Some(("signing-key", matches)) => signing_key(matches),
         Some(("certificate", matches)) => certificate(matches),
@@ -114,6 +120,15 @@ impl From<server::CertificateError> for Failure {
     }
 }
 
+impl From<doctor::RemoteError> for Failure {
+    fn from(error: doctor::RemoteError) -> Self {
+        Self {
+            message: error.to_string(),
+            code: 1,
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self {
@@ -172,6 +187,7 @@ fn command() -> Command {
                     key.starts_with("sim.") || key.starts_with("log.")
                 })),
         )
+        .subcommand(doctor_command().arg(&file).args(&flags))
         .subcommand(Command::new("api-key").about("Make an API key for a tenant"))
         .subcommand(
             Command::new("signing-key")
@@ -195,6 +211,40 @@ fn command() -> Command {
                 .arg(show)
                 .arg(file)
                 .args(flags),
+        )
+}
+
+fn doctor_command() -> Command {
+    Command::new("doctor")
+        .about("Find out what is wrong, with this host or with a session of a relay that runs")
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .value_name("URL")
+                .help("A relay that runs: list its sessions, or show one of them."),
+        )
+        .arg(
+            Arg::new("session")
+                .long("session")
+                .value_name("ID")
+                .requires("url")
+                .help("The session to show."),
+        )
+        .arg(
+            Arg::new("admin-key")
+                .long("admin-key")
+                .value_name("KEY")
+                .requires("url")
+                .help(
+                    "The relay's admin key. Other users of this machine can read flags: rather \
+                     set VOXLINE_ADMIN_KEY.",
+                ),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print JSON."),
         )
 }
 
@@ -268,6 +318,35 @@ fn sim(matches: &ArgMatches) -> Result<(), Failure> {
         .await?;
         Ok(())
     })
+}
+
+fn doctor(matches: &ArgMatches) -> Result<String, Failure> {
+    let text = |name| matches.get_one::<String>(name);
+    let as_json = matches.get_flag("json");
+    let runtime = Runtime::new()?;
+    if let Some(url) = text("url") {
+        let variable = std::env::var("VOXLINE_ADMIN_KEY").ok();
+        let key = text("admin-key").cloned().or(variable);
+        let admin = doctor::Admin {
+            url: url.clone(),
+            key: key.unwrap_or_default(),
+        };
+        let session = text("session").map(String::as_str);
+        return Ok(runtime.block_on(doctor::inspect(&admin, session, as_json))?);
+    }
+    let checkup = runtime.block_on(doctor::examine(Config::load(&sources(matches))));
+    say(&if as_json {
+        serde_json::to_string_pretty(&checkup).map_err(io::Error::from)? + "\n"
+    } else {
+        checkup.to_text()
+    });
+    if checkup.level == Level::Fail {
+        return Err(Failure {
+            message: "something is wrong; the report says what to do".to_owned(),
+            code: 1,
+        });
+    }
+    Ok(String::new())
 }
 
 fn api_key() -> String {

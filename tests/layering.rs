@@ -43,6 +43,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    (
+        "doctor",
+        &["auth", "clock", "config", "diagnosis", "provider", "server"],
+    ),
 ];
 
 /// Modules that only compute.

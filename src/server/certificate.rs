@@ -84,6 +84,24 @@ impl Pem {
             .collect()
     }
 
+    /// Tells when the certificate expires.
+    pub(crate) fn end(&self, files: &CertificateFiles) -> Result<SystemTime, CertificateError> {
+        let refuse = |cause: String| CertificateError::Malformed {
+            setting: "tls.certificate",
+            path: files.certificate.clone(),
+            what: "certificate",
+            cause: format!(": {cause}"),
+        };
+        let der = CertificateDer::from_pem_slice(&self.certificate)
+            .map_err(|cause| refuse(cause.to_string()))?;
+        let (_, certificate) =
+            x509_parser::parse_x509_certificate(&der).map_err(|cause| refuse(cause.to_string()))?;
+        let end = certificate.validity().not_after.timestamp();
+        let end = u64::try_from(end).unwrap_or_default();
+
+        Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(end))
+    }
+
     /// Returns what a server shows and signs with.
     pub(crate) fn parse(
         &self,

@@ -22,6 +22,7 @@ mod joining;
 mod origin;
 mod pages;
 mod past;
+mod probe;
 mod realtime;
 mod routes;
 mod secrets;
@@ -57,6 +58,7 @@ use crate::sim::{self, Sim};
 use crate::telemetry::{self, Counters, Latencies};
 
 pub use crate::server::certificate::CertificateError;
+pub use crate::server::probe::{certificate_end, open_link};
 
 /// WebSockets that are being told at one time why they are turned away. Beyond these the answer
 /// is a plain HTTP error, which costs nothing to hold.
