@@ -275,7 +275,15 @@ impl Audience {
                 self.client = None;
                 Some(Admitted::Left)
             }
-            (Listener::Newcomer, Some(FromClient::Audio { .. } | FromClient::Played(_))) => None,
+            (
+                Listener::Newcomer,
+                Some(
+                    FromClient::Audio { .. }
+                    | FromClient::Played(_)
+                    | FromClient::Network(_)
+                    | FromClient::Speech(_),
+                ),
+            ) => None,
             (Listener::Newcomer, None | Some(FromClient::Hangup)) => {
                 self.newcomer = None;
                 None
@@ -305,6 +313,8 @@ impl Audience {
                 Some(
                     FromClient::Audio { .. }
                     | FromClient::Played(_)
+                    | FromClient::Network(_)
+                    | FromClient::Speech(_)
                     | FromClient::Ready
                     | FromClient::Extended
                     | FromClient::TokenAcknowledged(_)

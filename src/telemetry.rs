@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use tracing_subscriber::EnvFilter;
 
 use crate::core::latency::{Hop, Recorder, Sample};
-use crate::core::port::Usage;
+use crate::core::port::{Source, Usage};
 use crate::core::tally::{Ledger, Tally};
 
 /// The longest stretch that is told from longer ones.
@@ -100,12 +100,13 @@ impl Latencies {
     }
 
     fn with<T>(&self, hop: Hop, read: impl FnOnce(&mut Histogram<u64>) -> T) -> T {
-        let [relay_in, silence_wait, inference, relay_out] = &self.0;
+        let [relay_in, silence_wait, inference, relay_out, silence] = &self.0;
         let histogram = match hop {
             Hop::RelayIn => relay_in,
             Hop::SilenceWait => silence_wait,
             Hop::Inference => inference,
             Hop::RelayOut => relay_out,
+            Hop::Silence => silence,
         };
         // A histogram is whole after every call, whoever panicked while holding it.
         read(&mut histogram.lock().unwrap_or_else(PoisonError::into_inner))
@@ -149,6 +150,21 @@ const ABANDONED: Counter = Counter {
     help: "Parked sessions that ended without their client.",
     label: None,
 };
+const CUTS: Counter = Counter {
+    name: "voxline_cuts_total",
+    help: "Answers that were cut, by how it was known what was heard of them.",
+    label: Some("source"),
+};
+const PAUSES: Counter = Counter {
+    name: "voxline_pauses_total",
+    help: "Answers that were paused on the relay's own word that the person speaks.",
+    label: None,
+};
+const FALSE_ALARMS: Counter = Counter {
+    name: "voxline_false_alarms_total",
+    help: "Pauses that the provider did not confirm: the answer sounded on.",
+    label: None,
+};
 const PROVIDER_TOKENS: Counter = Counter {
     name: "voxline_provider_tokens_total",
     help: "Tokens that providers bill for; `input_cached` is part of the other inputs.",
@@ -169,7 +185,15 @@ struct Family {
 impl Counters {
     /// Starts all at zero: sessions' own counters, and these.
     pub fn new(others: &[&'static Counter]) -> Self {
-        let own = [&RENEWALS, &ROTATE_FAIL, &PARKED, &RESUMED, &ABANDONED];
+        let own = [
+            &RENEWALS,
+            &ROTATE_FAIL,
+            &PARKED,
+            &RESUMED,
+            &ABANDONED,
+            &PAUSES,
+            &FALSE_ALARMS,
+        ];
         let counters = Self(Mutex::default());
         for counter in own.iter().chain(others) {
             match counter.label {
@@ -178,6 +202,8 @@ impl Counters {
             }
         }
         counters.used(Usage::default());
+        counters.cut(Source::Reported, 0);
+        counters.cut(Source::Estimated, 0);
         counters
     }
 
@@ -222,8 +248,15 @@ impl Counters {
             Tally::Parked => self.add(&PARKED, "", 1),
             Tally::Resumed => self.add(&RESUMED, "", 1),
             Tally::Abandoned => self.add(&ABANDONED, "", 1),
+            Tally::Cut(source) => self.cut(source, 1),
+            Tally::Paused => self.add(&PAUSES, "", 1),
+            Tally::FalseAlarm => self.add(&FALSE_ALARMS, "", 1),
             Tally::Used(usage) => self.used(usage),
         }
+    }
+
+    fn cut(&self, source: Source, more: u64) {
+        self.add(&CUTS, source.name(), more);
     }
 
     fn used(&self, usage: Usage) {
@@ -347,6 +380,9 @@ mod tests {
             "voxline_sessions_parked_total 0",
             "voxline_sessions_resumed_total 0",
             "voxline_sessions_abandoned_total 0",
+            "voxline_pauses_total 0",
+            "voxline_false_alarms_total 0",
+            "voxline_cuts_total{source=\"reported\"} 0",
             "voxline_provider_tokens_total{kind=\"input_cached\"} 0",
         ] {
             assert!(page.lines().any(|found| found == line), "{line}");

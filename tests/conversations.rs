@@ -17,8 +17,9 @@ use bytes::Bytes;
 use voxline::core::audio::Format;
 use voxline::core::playout::PlayoutConfig;
 use voxline::core::port::{
-    ClientEvent, Credential, Fault, FromClient, FromIssuer, FromVoice, Json, LinkEnd, Notice,
-    Output, Played, ResponseOutcome, ToClient, ToIssuer, ToVoice, Usage, VoiceSession,
+    ClientEvent, Credential, Fault, FromClient, FromIssuer, FromVoice, Json, LinkEnd, Network,
+    Notice, Output, Played, ResponseOutcome, Speech, ToClient, ToIssuer, ToVoice, Usage,
+    VoiceSession,
 };
 use voxline::core::session::{
     Access, Effect, Input, Loss, Neighbor, Playback, Session, SessionConfig,
@@ -78,6 +79,9 @@ impl Replay {
             Some(other) => panic!("not a client: {other}"),
         };
         let mut config = SessionConfig::new("sess".into(), playback);
+        if let Some(millis) = setting("barge-in wait") {
+            config.barge_in_wait = ms(number(millis));
+        }
         config.max_length = setting("max length").map(|millis| ms(number(millis)));
         let mut life = Duration::ZERO;
         if let Some(token) = setting("token") {
@@ -182,6 +186,18 @@ impl Replay {
                 let expires = (credential.expires_at - self.origin).as_millis();
                 format!("notice: Token {} until {expires}", credential.id)
             }
+            ToClient::Notice(Notice::Interrupted {
+                response,
+                heard,
+                accuracy,
+            }) => {
+                let (source, margin) = (accuracy.source.name(), accuracy.uncertainty);
+                let told = format!("Interrupted {response} after {heard:?}, {source} ±{margin:?}");
+                match to {
+                    "client" => format!("notice: {told}"),
+                    _ => format!("{to}: {told}"),
+                }
+            }
             ToClient::Notice(notice) if to == "client" => format!("notice: {notice:?}"),
             ToClient::Notice(notice) => format!("{to}: {notice:?}"),
             ToClient::Fault(fault) => format!("{to}: fault {}", fault.code),
@@ -281,6 +297,14 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
             position: ms(number(position)),
             at: origin + ms(number(when)),
         })),
+        ["client", "network", round_trip, jitter] => Input::Client(FromClient::Network(Network {
+            round_trip: ms(number(round_trip)),
+            jitter: ms(number(jitter)),
+        })),
+        ["voice", "began"] => Input::Client(FromClient::Speech(Speech::Began {
+            received: origin + at,
+        })),
+        ["voice", "ended"] => Input::Client(FromClient::Speech(Speech::Ended)),
         ["session", flags @ ..] => Input::Voice(FromVoice::Session(
             VoiceSession {
                 input: Format::Pcm,

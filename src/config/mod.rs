@@ -104,6 +104,7 @@ pub struct Limits {
 pub struct Tuning {
     pub thinking_timeout: Duration,
     pub cancel_timeout: Duration,
+    pub barge_in_wait: Duration,
     pub idle_timeout: Duration,
     pub playout_lead: Duration,
     pub resume_window: Duration,
@@ -225,6 +226,7 @@ impl Config {
             tuning: Tuning {
                 thinking_timeout: entries.bounded("session.thinking_timeout")?,
                 cancel_timeout: entries.bounded("session.cancel_timeout")?,
+                barge_in_wait: entries.bounded("session.barge_in_wait")?,
                 idle_timeout: entries.bounded("session.idle_timeout")?,
                 playout_lead: entries.bounded("session.playout_lead")?,
                 resume_window: entries.bounded("session.resume_window")?,

@@ -367,6 +367,18 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
     },
     Setting {
+        key: "session.barge_in_wait",
+        value: "DURATION",
+        default: Fallback::Value("700ms"),
+        range: Some(("0ms", "5s")),
+        about: "How long an answer pauses when the relay's own detector hears the person, until \
+                the provider hears them too: then it is cut, else it sounds on from where it \
+                stopped. `0ms` leaves interruptions to the provider alone. Where the provider \
+                does not cut its answers by itself (push to talk, `interrupt_response: false`) \
+                nothing is paused.",
+        secret: false,
+    },
+    Setting {
         key: "session.idle_timeout",
         value: "DURATION",
         default: Fallback::Value("10m"),

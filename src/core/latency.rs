@@ -14,14 +14,17 @@ pub enum Hop {
     Inference,
     /// Sound due at the device -> its packet or message handed to the socket.
     RelayOut,
+    /// First sound of an interruption received -> silence at the ear, as far as that is known.
+    Silence,
 }
 
 impl Hop {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::RelayIn,
         Self::SilenceWait,
         Self::Inference,
         Self::RelayOut,
+        Self::Silence,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Hop {
             Self::SilenceWait => "silence_wait",
             Self::Inference => "inference",
             Self::RelayOut => "relay_out",
+            Self::Silence => "silence",
         }
     }
 }

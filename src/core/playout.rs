@@ -10,11 +10,16 @@
 //! ear had reached by then counts as heard, also if the network was dead for a while before that
 //! was noticed: such a listener misses some words, and nothing is said twice.
 //!
+//! While it is not clear whether the person interrupts ([`Playout::hold`]) nothing is released
+//! either. What is out already will be heard, then as after a cut, unless the device drops it
+//! ([`PlayoutConfig::flushes`]): it counts as heard.
+//!
 //! **Invariants**
 //! - At most `lead`, plus one frame, of sound is released ahead of its position.
 //! - heard <= released <= received, for each item; what was taken back counts as not released.
 //! - After [`Playout::cut`] nothing received before it is released.
 
+mod ear;
 mod reply;
 
 use std::collections::VecDeque;
@@ -24,25 +29,27 @@ use bytes::{Bytes, BytesMut};
 
 use crate::core::audio::{Format, Frame};
 use crate::core::ids::{ItemId, ResponseId};
+pub use crate::core::playout::ear::Hearing;
+use crate::core::playout::ear::{Ear, MAX_DELAY};
 use crate::core::playout::reply::{FRAME_BYTES, Reply};
-use crate::core::port::Played;
+use crate::core::port::{Network, Played};
 
 /// What is released at once.
 pub const FRAME: Duration = Duration::from_millis(20);
-
-/// An ear further behind than this is a mistaken report.
-const MAX_EAR_DELAY: Duration = Duration::from_secs(5);
 
 /// How playout behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct PlayoutConfig {
     /// How far released sound runs ahead of its position.
     pub lead: Duration,
-    /// From a position's instant to the ear, until the client reports: network, jitter buffer
-    /// and loudspeaker.
+    /// From a position's instant to the ear, until more is known: network, jitter buffer and
+    /// loudspeaker.
     pub ear_delay: Duration,
     /// How much sound may wait.
     pub capacity: Duration,
+    /// Whether the device drops what it has not played yet when it is told to: a WebRTC client's
+    /// jitter buffer does not.
+    pub flushes: bool,
 }
 
 impl Default for PlayoutConfig {
@@ -51,6 +58,7 @@ impl Default for PlayoutConfig {
             lead: Duration::from_millis(40),
             ear_delay: Duration::from_millis(80),
             capacity: Duration::from_secs(600),
+            flushes: false,
         }
     }
 }
@@ -62,7 +70,7 @@ pub struct Playout {
     origin: Instant,
     /// Where released sound ends on the timeline.
     end: Duration,
-    ear_delay: Duration,
+    ear: Ear,
     waiting: usize,
     replies: VecDeque<Reply>,
     pace: Pace,
@@ -71,6 +79,7 @@ pub struct Playout {
 #[derive(Debug)]
 enum Pace {
     Paused,
+    Held,
     /// Nothing was due before then.
     Since(Instant),
 }
@@ -98,8 +107,11 @@ pub struct CutItem {
 }
 
 /// What a cut stopped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cut {
+    /// When the ear has heard what is out, and how well that is known.
+    pub silent_at: Instant,
+    pub hearing: Hearing,
     /// Responses of which something had sounded, with how much.
     pub silenced: Vec<(ResponseId, Duration)>,
     pub items: Vec<CutItem>,
@@ -116,7 +128,7 @@ impl Playout {
             config,
             origin: now,
             end: Duration::ZERO,
-            ear_delay: config.ear_delay,
+            ear: Ear::new(config.ear_delay, config.lead),
             waiting: 0,
             replies: VecDeque::new(),
             pace: Pace::Since(now),
@@ -171,15 +183,48 @@ impl Playout {
 
     /// Learns from a client's report how far behind its ear is.
     pub fn report(&mut self, played: Played) {
-        let delay = self.position(played.at).checked_sub(played.position);
-        if let Some(delay) = delay.filter(|delay| *delay <= MAX_EAR_DELAY) {
-            self.ear_delay = delay;
+        if let Some(delay) = self.position(played.at).checked_sub(played.position) {
+            self.ear.report(delay, played.at);
         }
+    }
+
+    /// Learns how the network is.
+    pub fn measure(&mut self, network: Network, now: Instant) {
+        self.ear.measure(network, now);
+    }
+
+    /// Returns how far behind the ear is, and how well that is known.
+    pub fn hearing(&self, now: Instant) -> Hearing {
+        self.ear.hearing(now)
+    }
+
+    /// Releases nothing more until [`let_go`](Self::let_go); returns the response that sounds, if
+    /// one does and was not held before.
+    pub fn hold(&mut self) -> Option<ResponseId> {
+        let Pace::Since(_) = self.pace else {
+            return None;
+        };
+        let sounding = self.replies.iter().find(|reply| reply.begun)?;
+        self.pace = Pace::Held;
+
+        Some(sounding.response.clone())
+    }
+
+    /// Goes on from where it was held.
+    pub fn let_go(&mut self, now: Instant) {
+        if let Pace::Held = self.pace {
+            self.pace = Pace::Since(now);
+        }
+    }
+
+    /// Returns when the ear has heard all that is out.
+    fn silent_at(&self) -> Instant {
+        self.origin + self.end + self.ear.delay()
     }
 
     /// The device is out of reach: what it has not heard waits until it, or another, is there.
     pub fn pause(&mut self, now: Instant) {
-        let ear = self.ear(now);
+        let ear = self.heard_to(now);
         let items = self.replies.iter_mut().flat_map(|reply| &mut reply.items);
         self.waiting += items.map(|item| item.take_back(ear)).sum::<usize>();
         self.pace = Pace::Paused;
@@ -187,7 +232,7 @@ impl Playout {
 
     /// There is a device again, of which nothing is known yet.
     pub fn resume(&mut self, now: Instant) {
-        self.ear_delay = self.config.ear_delay;
+        self.ear = Ear::new(self.config.ear_delay, self.config.lead);
         self.pace = Pace::Since(now);
     }
 
@@ -201,7 +246,7 @@ impl Playout {
             return None;
         }
         let allowed = self.origin + self.end.saturating_sub(self.config.lead);
-        let heard = self.position(now).saturating_sub(MAX_EAR_DELAY);
+        let heard = self.position(now).saturating_sub(MAX_DELAY);
         let reply = self.replies.iter_mut().find(|reply| reply.has_frame())?;
         let (payload, arrived) = reply.take_frame(position, heard)?;
         let first = !std::mem::replace(&mut reply.begun, true);
@@ -222,7 +267,7 @@ impl Playout {
 
     /// Returns a response that has been heard to its end.
     pub fn poll_finished(&mut self, now: Instant) -> Option<ResponseId> {
-        let ear = self.ear(now);
+        let ear = self.heard_to(now);
         let reply = self.replies.front_mut()?;
         while reply.items.front().is_some_and(|item| item.is_over(ear)) {
             let item = reply.items.pop_front()?;
@@ -239,7 +284,7 @@ impl Playout {
     /// has something to say.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let releases = match self.pace {
-            Pace::Paused => false,
+            Pace::Paused | Pace::Held => false,
             Pace::Since(_) => self.replies.iter().any(Reply::has_frame),
         };
         let frame = releases.then(|| self.origin + self.end.saturating_sub(self.config.lead));
@@ -247,7 +292,7 @@ impl Playout {
             .replies
             .front()
             .and_then(Reply::ends)
-            .map(|end| self.origin + end + self.ear_delay);
+            .map(|end| self.origin + end + self.ear.delay());
 
         [frame, finished].into_iter().flatten().min()
     }
@@ -257,10 +302,22 @@ impl Playout {
         self.replies.is_empty()
     }
 
-    /// Stops everything, and says what was heard.
+    /// Stops everything, and says what is heard of it in all.
     pub fn cut(&mut self, now: Instant) -> Cut {
-        let ear = self.ear(now);
-        let mut cut = Cut::default();
+        let hearing = self.hearing(now);
+        let arrives = now + self.ear.way();
+        let (ear, silent_at) = if self.config.flushes {
+            (self.heard_to(arrives), arrives.min(self.silent_at()))
+        } else {
+            (self.end, self.silent_at())
+        };
+        self.let_go(now);
+        let mut cut = Cut {
+            silent_at,
+            hearing,
+            silenced: vec![],
+            items: vec![],
+        };
         for reply in std::mem::take(&mut self.replies) {
             let heard: Duration = reply.items.iter().map(|item| item.heard(ear)).sum();
             if reply.begun {
@@ -298,8 +355,8 @@ impl Playout {
     }
 
     /// What the ear has got to.
-    fn ear(&self, now: Instant) -> Duration {
-        self.position(now).saturating_sub(self.ear_delay)
+    fn heard_to(&self, now: Instant) -> Duration {
+        self.position(now).saturating_sub(self.ear.delay())
     }
 }
 
@@ -343,21 +400,91 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_ear_has_reached_counts_as_heard() {
+    fn what_is_out_counts_as_heard_by_a_device_that_plays_it_all_the_same() {
         let (mut playout, t0) = playout();
         push(&mut playout, "r", "a", 1000, t0);
         play(&mut playout, t0, 500);
 
         let cut = playout.cut(t0 + ms(500));
 
-        assert_eq!(cut.items, [item("a", 420, false)]);
-        assert_eq!(cut.silenced, [(ResponseId::from("r"), ms(420))]);
+        assert_eq!(cut.items, [item("a", 560, false)]);
+        assert_eq!(cut.silenced, [(ResponseId::from("r"), ms(560))]);
+        assert_eq!(cut.silent_at, t0 + ms(640));
         assert_eq!(drain(&mut playout, t0 + ms(600)), 0, "the rest is gone");
     }
 
     #[test]
-    fn a_report_moves_the_ear() {
+    fn where_the_ear_is_when_it_is_told_counts_for_a_device_that_drops_the_rest() {
+        let (mut playout, t0) = flushing();
+        push(&mut playout, "r", "a", 1000, t0);
+        play(&mut playout, t0, 500);
+
+        let cut = playout.cut(t0 + ms(500));
+
+        assert_eq!(cut.items, [item("a", 420, false)]);
+        assert_eq!(cut.silent_at, t0 + ms(500));
+
+        let (mut playout, t0) = flushing();
+        push(&mut playout, "r", "a", 1000, t0);
+        play(&mut playout, t0, 500);
+        playout.measure(network(100), t0 + ms(500));
+
+        // 50 ms to the device, of which nothing is ahead; 40 in its buffer, 40 to the air.
+        let cut = playout.cut(t0 + ms(500));
+        assert_eq!(cut.items, [item("a", 460, false)]);
+        assert_eq!(cut.silent_at, t0 + ms(550));
+    }
+
+    #[test]
+    fn a_pause_releases_nothing_and_forgets_nothing() {
         let (mut playout, t0) = playout();
+        push_numbered(&mut playout, 500, t0);
+        let before = frames(&mut playout, t0 + ms(100));
+        assert_eq!(playout.hold(), Some("r".into()));
+        assert_eq!(playout.hold(), None, "it is held already");
+
+        assert_eq!(playout.poll_timeout(), None);
+        assert!(frames(&mut playout, t0 + ms(900)).is_empty());
+        push_numbered(&mut playout, 20, t0 + ms(900));
+
+        playout.let_go(t0 + ms(1_000));
+        let after = playout.poll_frame(t0 + ms(1_000)).unwrap();
+        assert_eq!((after.position, after.due), (ms(1_000), t0 + ms(1_000)));
+        assert!(!after.first, "it has begun before");
+        let after = [vec![after.frame], frames(&mut playout, t0 + ms(2_000))].concat();
+        let heard = [before, after].concat();
+        let payload: Vec<u8> = heard
+            .iter()
+            .flat_map(|frame| frame.payload.clone())
+            .collect();
+        assert_eq!(payload, [numbered(500), numbered(20)].concat());
+    }
+
+    #[test]
+    fn a_pause_before_the_first_sound_is_none() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 100, t0);
+
+        assert_eq!(playout.hold(), None);
+        assert_eq!(drain(&mut playout, t0), 3);
+    }
+
+    #[test]
+    fn what_follows_a_cut_that_ends_a_pause_sounds() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 500, t0);
+        drain(&mut playout, t0);
+        playout.hold();
+        let cut = playout.cut(t0 + ms(300));
+        assert_eq!(cut.items, [item("a", 60, false)]);
+
+        push(&mut playout, "s", "b", 100, t0 + ms(400));
+        assert_eq!(drain(&mut playout, t0 + ms(400)), 3);
+    }
+
+    #[test]
+    fn a_report_moves_the_ear() {
+        let (mut playout, t0) = flushing();
         push(&mut playout, "r", "a", 1000, t0);
         play(&mut playout, t0, 400);
         playout.report(Played {
@@ -370,7 +497,7 @@ mod tests {
 
     #[test]
     fn a_hole_in_the_stream_is_not_heard() {
-        let (mut playout, t0) = playout();
+        let (mut playout, t0) = flushing();
         push(&mut playout, "r", "a", 100, t0);
         play(&mut playout, t0, 500);
         push(&mut playout, "r", "a", 100, t0 + ms(500));
@@ -381,7 +508,7 @@ mod tests {
 
     #[test]
     fn every_item_that_waits_is_covered() {
-        let (mut playout, t0) = playout();
+        let (mut playout, t0) = flushing();
         push(&mut playout, "r", "a", 100, t0);
         push(&mut playout, "r", "b", 100, t0);
         push(&mut playout, "r", "c", 100, t0);
@@ -414,7 +541,7 @@ mod tests {
         assert_eq!(first.due, t0 + ms(5_000), "the wait is no delay");
         assert!(!first.first, "it has begun before");
         let cut = playout.cut(t0 + ms(5_090));
-        assert_eq!(cut.items, [item("a", 410, false)], "400 before, 10 after");
+        assert_eq!(cut.items, [item("a", 420, false)], "400 before, 20 after");
     }
 
     #[test]
@@ -468,6 +595,46 @@ mod tests {
         let t0 = Instant::now();
 
         (Playout::new(PlayoutConfig::default(), t0), t0)
+    }
+
+    /// A device that drops what it has not played when it is told to.
+    fn flushing() -> (Playout, Instant) {
+        let t0 = Instant::now();
+        let config = PlayoutConfig {
+            flushes: true,
+            ..PlayoutConfig::default()
+        };
+
+        (Playout::new(config, t0), t0)
+    }
+
+    fn network(round_trip: u64) -> Network {
+        Network {
+            round_trip: ms(round_trip),
+            jitter: Duration::ZERO,
+        }
+    }
+
+    fn push_numbered(playout: &mut Playout, millis: usize, now: Instant) {
+        playout
+            .push(&"r".into(), &"a".into(), 0, numbered(millis).into(), now)
+            .unwrap();
+    }
+
+    /// Sound of which each millisecond is told from the next.
+    fn numbered(millis: usize) -> Vec<u8> {
+        (0..millis).flat_map(|at| [at as u8; 48]).collect()
+    }
+
+    fn frames(playout: &mut Playout, until: Instant) -> Vec<Frame> {
+        let mut frames = vec![];
+        let mut now = until - ms(1_000).min(until - playout.origin);
+        while now <= until {
+            frames.extend(std::iter::from_fn(|| playout.poll_frame(now)).map(|out| out.frame));
+            now += ms(1);
+        }
+
+        frames
     }
 
     fn push(playout: &mut Playout, response: &str, item: &str, millis: usize, now: Instant) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::core::port::Usage;
+use crate::core::port::{Source, Usage};
 
 /// Something happened that an operator counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,6 +17,12 @@ pub enum Tally {
     Resumed,
     /// A session has ended that waited for its client.
     Abandoned,
+    /// An answer was cut, and what was heard of it was known by this.
+    Cut(Source),
+    /// An answer was paused on the relay's own word that the person speaks, ...
+    Paused,
+    /// ... and sounds on, as the provider did not agree.
+    FalseAlarm,
     /// The provider bills for a response.
     Used(Usage),
 }

@@ -311,6 +311,7 @@ fn settings(config: &Config, id: SessionId, playback: Playback, access: Access) 
         seed: rand::random(),
         thinking_timeout: tuning.thinking_timeout,
         cancel_timeout: tuning.cancel_timeout,
+        barge_in_wait: tuning.barge_in_wait,
         idle_after: tuning.idle_timeout,
         drain: config.limits.drain,
         resume_window: tuning.resume_window,

@@ -208,6 +208,8 @@ impl Call {
             // The provider's own session has a limit, and knows no idleness.
             idle_after: settings.max_session,
             drain: Duration::ZERO,
+            // Its own detector is the one that decides.
+            barge_in_wait: Duration::ZERO,
             ..SessionConfig::new(
                 SessionId::from(self.entry.id.as_str()),
                 Playback::Relay(PlayoutConfig::default()),

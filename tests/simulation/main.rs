@@ -14,8 +14,8 @@ use voxline::core::audio::Format;
 use voxline::core::ids::{ItemId, ResponseId};
 use voxline::core::playout::PlayoutConfig;
 use voxline::core::port::{
-    ClientEvent, FromClient, FromVoice, Json, LinkEnd, Notice, Output, Played, ResponseOutcome,
-    State, ToClient, ToVoice, Usage, VoiceSession,
+    ClientEvent, FromClient, FromVoice, Json, LinkEnd, Network, Notice, Output, Played,
+    ResponseOutcome, Speech, State, ToClient, ToVoice, Usage, VoiceSession,
 };
 use voxline::core::session::{Effect, Input, Loss, Neighbor, Playback, Session, SessionConfig};
 
@@ -56,7 +56,7 @@ fn the_same_seed_is_the_same_conversation() {
     }
 }
 
-const KINDS: [&str; 38] = [
+const KINDS: [&str; 42] = [
     "event",
     "play",
     "flush",
@@ -65,6 +65,10 @@ const KINDS: [&str; 38] = [
     "cleared",
     "state",
     "interrupted",
+    "paused",
+    "sounds on",
+    "false alarm",
+    "cut while paused",
     "latency",
     "closing",
     "fault",
@@ -109,7 +113,9 @@ struct World {
     presence: Presence,
     config: PlayoutConfig,
     reports: bool,
-    ear_delay: Duration,
+    /// The answer that sounds is paused.
+    paused_since: Option<Instant>,
+    longest_pause: Duration,
     link_up: bool,
     ever_up: bool,
     closed: bool,
@@ -163,11 +169,13 @@ impl World {
         let mut random = Random(seed + 1);
         let config = PlayoutConfig {
             capacity: Duration::from_secs(30 + random.below(600)),
+            flushes: random.below(2) == 0,
             ..PlayoutConfig::default()
         };
         let reports = random.below(2) == 0;
         let mut session = SessionConfig::new("sess".into(), Playback::Relay(config));
         let presence = Presence::new(&mut session, &mut random, origin);
+        let longest_pause = session.barge_in_wait;
         let session = Session::new(session, origin);
         let mut world = Self {
             seed,
@@ -178,7 +186,8 @@ impl World {
             transcript: vec![],
             seen: BTreeSet::new(),
             presence,
-            ear_delay: config.ear_delay,
+            paused_since: None,
+            longest_pause,
             config,
             reports,
             link_up: false,
@@ -294,6 +303,11 @@ impl World {
             13 => {
                 vec![Input::Client(FromClient::ClearOutput)]
             }
+            14 if !self.reports => vec![Input::Client(FromClient::Network(Network {
+                round_trip: Duration::from_millis(self.random.below(600)),
+                jitter: Duration::from_millis(self.random.below(60)),
+            }))],
+            15 => self.speech(),
             14..17 if self.reports => vec![Input::Client(FromClient::Played(self.report()))],
             _ if !self.ever_up || !self.link_up => vec![],
             17..20 => self.speech_started(),
@@ -317,6 +331,21 @@ impl World {
             })],
             _ => self.burst(),
         }
+    }
+
+    /// What the relay's own detector hears; often the provider agrees.
+    fn speech(&mut self) -> Vec<Input> {
+        let began = Speech::Began { received: self.now };
+        let speech = match self.random.below(3) {
+            0 => Speech::Ended,
+            _ => began,
+        };
+        let mut inputs = vec![Input::Client(FromClient::Speech(speech))];
+        if speech == began && self.link_up && self.random.below(2) == 0 {
+            inputs.extend(self.speech_started());
+        }
+
+        inputs
     }
 
     /// The provider stops its answer when the person speaks; its last words are on their way.
@@ -536,7 +565,23 @@ impl World {
                 self.flushed.insert(response);
             }
             ToClient::Notice(Notice::State(state)) => self.check_state(state),
-            ToClient::Notice(Notice::Interrupted { .. }) => self.saw("interrupted"),
+            ToClient::Notice(Notice::Interrupted { .. }) => {
+                self.saw("interrupted");
+                if self.paused_since.take().is_some() {
+                    self.saw("cut while paused");
+                }
+            }
+            ToClient::Notice(Notice::Paused { response }) => {
+                self.saw("paused");
+                self.promise(self.sounding.contains(&response), "what is paused sounds");
+                let before = self.paused_since.replace(self.now);
+                self.promise(before.is_none(), "what is paused is not paused again");
+            }
+            ToClient::Notice(Notice::Resumed { .. }) => {
+                self.saw("sounds on");
+                let before = self.paused_since.take();
+                self.promise(before.is_some(), "what sounds on was paused");
+            }
             ToClient::Notice(Notice::Latency(_)) => self.saw("latency"),
             ToClient::Notice(Notice::Closing { .. }) => self.saw("closing"),
             ToClient::Fault(fault) => {
@@ -575,6 +620,7 @@ impl World {
             "little unheard sound is out",
         );
         self.promise(due <= self.now, "nothing is released before its time");
+        self.promise(self.paused_since.is_none(), "what is paused is silent");
         self.played_to = position + FRAME;
 
         let item = self
@@ -604,7 +650,7 @@ impl World {
                 && item.received >= item.played() + 2 * FRAME
         });
         let sounds = self.played_to > self.now - self.origin;
-        let quiet = self.is_away() || self.closed;
+        let quiet = self.is_away() || self.closed || self.paused_since.is_some();
         self.promise(quiet || sounds || !waits, "what was received sounds");
     }
 
@@ -660,9 +706,13 @@ impl World {
             ToVoice::Delete(item) => {
                 self.saw("delete");
                 let (_, _, first) = self.settle(&item);
-                let ear = (self.now - self.origin).saturating_sub(self.ear_delay);
-                let unheard = first.is_none_or(|first| ear < first + Duration::from_millis(1));
-                self.promise(unheard, "what was heard is not deleted");
+                let hearing = self.session.hearing(self.now).expect("the relay plays");
+                let ear = (self.now - self.origin).saturating_sub(hearing.delay);
+                let unheard = match first {
+                    Some(first) if self.config.flushes => ear < first + Duration::from_millis(1),
+                    first => first.is_none(),
+                };
+                self.promise(unheard, "what is heard is not deleted");
             }
         }
     }

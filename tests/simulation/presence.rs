@@ -173,7 +173,6 @@ impl World {
                 presence.parked_since = None;
                 presence.introduction = Some(vec![]);
                 presence.extended = false;
-                self.ear_delay = self.config.ear_delay;
             }
             Input::Lost(Neighbor::Client, loss) => {
                 if !self.presence.can_return || *loss == Loss::Overrun {
@@ -192,12 +191,6 @@ impl World {
                 self.presence.extended = true;
                 self.presence.attempts = 0;
                 self.presence.reconnects = 0;
-            }
-            Input::Client(FromClient::Played(played)) => {
-                let delay = (played.at - self.origin).checked_sub(played.position);
-                if let Some(delay) = delay.filter(|delay| *delay <= Duration::from_secs(5)) {
-                    self.ear_delay = delay;
-                }
             }
             Input::Client(FromClient::ClearOutput) if !self.presence.here => {
                 self.saw("clear while away");
@@ -218,7 +211,8 @@ impl World {
 
     /// What was on its way to the ear counts as not played.
     fn take_back(&mut self) {
-        let ear = (self.now - self.origin).saturating_sub(self.ear_delay);
+        let hearing = self.session.hearing(self.now).expect("the relay plays");
+        let ear = (self.now - self.origin).saturating_sub(hearing.delay);
         let mut unheard = 0;
         for item in self.items.values_mut() {
             let before = item.played.len();
@@ -349,6 +343,8 @@ impl World {
             }
             Notice::State(_)
             | Notice::Interrupted { .. }
+            | Notice::Paused { .. }
+            | Notice::Resumed { .. }
             | Notice::Latency(_)
             | Notice::Closing { .. } => self.promise(false, "news are for all"),
         }
@@ -414,7 +410,8 @@ impl World {
                 self.saw("abandoned");
                 self.presence.abandoned += 1;
             }
-            Tally::Used(_) => {}
+            Tally::FalseAlarm => self.saw("false alarm"),
+            Tally::Cut(_) | Tally::Paused | Tally::Used(_) => {}
         }
     }
 
@@ -441,6 +438,11 @@ impl World {
         self.promise(short, "no session is too long");
         self.promise(returns, "who cannot come back is not waited for");
         self.promise(told, "who is back knows what it missed");
+        let wait = self.longest_pause;
+        let paused = self
+            .paused_since
+            .is_none_or(|since| self.now <= since + wait);
+        self.promise(paused, "a pause is no longer than it may be");
     }
 
     pub(crate) fn check_counts(&self) {

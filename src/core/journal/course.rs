@@ -144,7 +144,12 @@ impl Course {
                     self.renewal = Some((at, Word::new("lapsed")));
                 }
                 Tally::Parked => self.parked += 1,
-                Tally::Resumed | Tally::Abandoned | Tally::Used(_) => {}
+                Tally::Resumed
+                | Tally::Abandoned
+                | Tally::Cut(_)
+                | Tally::Paused
+                | Tally::FalseAlarm
+                | Tally::Used(_) => {}
             },
             Effect::Issuer(ToIssuer::Renew) => self.renewal = Some((at, Word::new("due"))),
             Effect::Close(reason) => self.closed = Some((at, *reason)),
@@ -176,7 +181,7 @@ impl Course {
             }
             Notice::TokenExpiring { .. } => self.renewal = Some((at, Word::new("announced"))),
             Notice::TokenRefused(fault) => self.renewal = Some((at, Word::of(&fault.code))),
-            Notice::Closing { .. } => {}
+            Notice::Paused { .. } | Notice::Resumed { .. } | Notice::Closing { .. } => {}
         }
     }
 

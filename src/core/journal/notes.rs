@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::core::journal::NameOf;
 use crate::core::journal::entry::{Note, Party, Word};
 use crate::core::port::{
-    FromClient, FromIssuer, FromVoice, Notice, Output, ResponseOutcome, ToClient, ToIssuer, ToVoice,
+    FromClient, FromIssuer, FromVoice, Notice, Output, ResponseOutcome, Speech, ToClient, ToIssuer,
+    ToVoice,
 };
 use crate::core::session::{Effect, Input, Loss, Neighbor};
 
@@ -74,6 +75,9 @@ fn of_client(message: &FromClient, name_of: NameOf) -> Note {
         }
         FromClient::ClearOutput => told("output_audio_buffer.clear"),
         FromClient::Played(_) => told("voxline.playout").streaming(),
+        FromClient::Network(network) => told("network").lasting(network.round_trip).streaming(),
+        FromClient::Speech(Speech::Began { .. }) => told("voice began"),
+        FromClient::Speech(Speech::Ended) => told("voice ended"),
         FromClient::Ready => told("ready"),
         FromClient::Extended => told("voxline.v1"),
         FromClient::TokenAcknowledged(token) => {
@@ -217,9 +221,16 @@ fn of_notice(notice: &Notice) -> Note {
     let told = |kind| Note::new(Relay, Client, Word::new(kind));
     match notice {
         Notice::State(state) => told("voxline.state").detailed(Word::new(state.name())),
-        Notice::Interrupted { response, heard } => {
-            told("voxline.interrupted").on(response).lasting(*heard)
-        }
+        Notice::Interrupted {
+            response,
+            heard,
+            accuracy,
+        } => told("voxline.interrupted")
+            .on(response)
+            .lasting(*heard)
+            .detailed(Word::new(accuracy.source.name())),
+        Notice::Paused { response } => told("voxline.paused").on(response),
+        Notice::Resumed { paused } => told("voxline.resumed").lasting(*paused),
         Notice::Latency(latency) => told("voxline.latency").lasting(latency.total()),
         Notice::Session { .. } => told("voxline.session"),
         Notice::Token(credential) => {

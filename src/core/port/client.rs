@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::core::audio::Frame;
 use crate::core::ids::{ItemId, ResponseId, SessionId, TokenId};
-use crate::core::port::{Credential, Fault, Json, Token};
+use crate::core::port::{Accuracy, Credential, Fault, Json, Network, Speech, Token};
 
 /// Said by the person's device.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +25,10 @@ pub enum FromClient {
     ClearOutput,
     /// How far the ear has got.
     Played(Played),
+    /// How the network between it and the relay is.
+    Network(Network),
+    /// What the relay's own detector hears in its microphone.
+    Speech(Speech),
     /// Its connection is open: it hears what is said from now on.
     Ready,
     /// It speaks `voxline.v1`: it takes notices and can come back.
@@ -114,7 +118,13 @@ pub enum Notice {
     Interrupted {
         response: ResponseId,
         heard: Duration,
+        accuracy: Accuracy,
     },
+    /// `voxline.paused`: the relay hears the person; nothing more of this response is sent until
+    /// the provider agrees (`voxline.interrupted`) or does not (`voxline.resumed`).
+    Paused { response: ResponseId },
+    /// `voxline.resumed`: after so long what follows is sent again, from where it was paused.
+    Resumed { paused: Duration },
     /// `voxline.latency`: a turn's first audio has left the relay.
     Latency(TurnLatency),
     /// `voxline.session`: this session's name, and how to come back to it within `window` of

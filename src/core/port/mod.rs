@@ -4,6 +4,7 @@
 //! new transport or provider is a new shell that speaks one pair; the session does not change.
 
 mod client;
+mod ear;
 mod fault;
 mod issuer;
 mod json;
@@ -12,6 +13,7 @@ mod voice;
 pub use client::{
     ClientEvent, CloseReason, FromClient, Notice, Output, Played, State, ToClient, TurnLatency,
 };
+pub use ear::{Accuracy, Network, Source, Speech};
 pub use fault::{Fault, FaultKind};
 pub use issuer::{Credential, FromIssuer, ToIssuer, Token};
 pub use json::Json;

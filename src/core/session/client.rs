@@ -43,6 +43,8 @@ impl Session {
                 self.clear_output(now);
             }
             FromClient::Played(played) => self.speaker.report(played),
+            FromClient::Network(network) => self.speaker.measure(network, now),
+            FromClient::Speech(speech) => self.on_speech(speech, now),
             FromClient::Ready => {}
             FromClient::Extended => self.on_extended(now),
             FromClient::TokenAcknowledged(token) => self.on_acknowledged(&token, now),
@@ -83,6 +85,7 @@ impl Session {
                     until: now + self.config.resume_window,
                     missed: Missed::new(self.config.playback),
                 };
+                self.let_go(now);
                 self.count(Tally::Parked);
             }
             Loss::Gone => self.close(CloseReason::Hangup),
@@ -106,6 +109,7 @@ impl Session {
             self.speaker.pause(now);
         }
         self.speaker.resume(now);
+        self.let_go(now);
     }
 
     pub(super) fn is_direct(&self) -> bool {

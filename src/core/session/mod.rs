@@ -16,6 +16,8 @@
 //!
 //! **Invariants**
 //! - Nothing of a cut response reaches the device after [`ToClient::Flush`]: no sound, no text.
+//! - What sounds is paused on the relay's own suspicion only for a while, and is then cut or sounds
+//!   on.
 //! - A response is cancelled at most once, and only while it is open.
 //! - The provider is never told that more was heard than it sent.
 //! - Nothing waits for ever: THINKING, CANCELLING and RECOVERING have a deadline.
@@ -25,6 +27,7 @@
 //! - [`ToClient::Close`] and [`Effect::Close`] come last, once.
 
 mod access;
+mod barge_in;
 mod client;
 mod ending;
 pub mod facts;
@@ -40,12 +43,13 @@ use std::time::{Duration, Instant};
 use crate::core::audio::Format;
 use crate::core::ids::{ResponseId, SessionId};
 use crate::core::latency::{Hop, Sample};
-use crate::core::playout::PlayoutConfig;
+use crate::core::playout::{Hearing, PlayoutConfig};
 use crate::core::port::{
     CloseReason, FromClient, FromIssuer, FromVoice, Json, LinkEnd, Notice, Output, State, ToClient,
     ToIssuer, ToVoice, VoiceSession,
 };
 use crate::core::session::access::Keys;
+use crate::core::session::barge_in::BargeIn;
 use crate::core::session::ending::Ending;
 use crate::core::session::input::InputClock;
 use crate::core::session::recent::Recent;
@@ -66,6 +70,9 @@ pub struct SessionConfig {
     pub thinking_timeout: Duration,
     /// How long the provider may take to confirm that it has stopped.
     pub cancel_timeout: Duration,
+    /// How long an answer pauses on the relay's own word that the person speaks, until the
+    /// provider says so too; zero: it does not.
+    pub barge_in_wait: Duration,
     /// How long both sides may be silent.
     pub idle_after: Duration,
     /// How long a shutdown waits for the answer that is sounding.
@@ -110,6 +117,7 @@ impl SessionConfig {
             seed: 0,
             thinking_timeout: Duration::from_secs(20),
             cancel_timeout: Duration::from_secs(2),
+            barge_in_wait: Duration::from_millis(700),
             idle_after: Duration::from_secs(600),
             drain: Duration::from_secs(10),
             resume_window: Duration::from_secs(30),
@@ -178,6 +186,7 @@ pub struct Session {
     /// The latest that the provider has said of its session.
     described: Option<Json>,
     speaker: Speaker,
+    barge_in: BargeIn,
     input: InputClock,
     /// The person is speaking.
     hearing: bool,
@@ -256,6 +265,7 @@ impl Session {
             voice: Link::Opening,
             described: None,
             speaker: Speaker::new(config.playback, now),
+            barge_in: BargeIn::new(now),
             input: InputClock::default(),
             hearing: false,
             turn: Turn::None,
@@ -317,6 +327,12 @@ impl Session {
         self.effects.pop_front()
     }
 
+    /// Returns how far behind the ear is, and how well that is known; `None` where the relay does
+    /// not play.
+    pub fn hearing(&self, now: Instant) -> Option<Hearing> {
+        self.speaker.hearing(now)
+    }
+
     /// Returns when [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadline = match self.phase {
@@ -331,6 +347,7 @@ impl Session {
         [
             deadline,
             self.speaker.poll_timeout(),
+            self.barge_in.poll_timeout(),
             self.ending.poll_timeout(),
             self.seat.poll_timeout(),
             self.renewal_timeout(),
@@ -343,6 +360,7 @@ impl Session {
 
     /// Does what time and the last input allow.
     fn advance(&mut self, now: Instant) {
+        self.let_go_in_time(now);
         while let Some(release) = self.speaker.poll_frame(now) {
             self.last_activity = now;
             if release.first {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::core::audio::Format;
 use crate::core::ids::{ItemId, ResponseId};
-use crate::core::playout::{Cut, Full, Playout, Release};
-use crate::core::port::Played;
+use crate::core::playout::{Cut, Full, Hearing, Playout, Release};
+use crate::core::port::{Network, Played};
 use crate::core::session::Playback;
 
 /// Where sound comes out.
@@ -130,6 +130,35 @@ impl Speaker {
     pub(super) fn report(&mut self, played: Played) {
         if let Self::Relay(playout) = self {
             playout.report(played);
+        }
+    }
+
+    pub(super) fn measure(&mut self, network: Network, now: Instant) {
+        if let Self::Relay(playout) = self {
+            playout.measure(network, now);
+        }
+    }
+
+    /// How far behind the ear is, where the relay plays.
+    pub(super) fn hearing(&self, now: Instant) -> Option<Hearing> {
+        match self {
+            Self::Relay(playout) => Some(playout.hearing(now)),
+            Self::Client { .. } | Self::Provider { .. } => None,
+        }
+    }
+
+    /// Has the sound wait where the relay plays it; returns what was sounding.
+    pub(super) fn hold(&mut self) -> Option<ResponseId> {
+        match self {
+            Self::Relay(playout) => playout.hold(),
+            Self::Client { .. } | Self::Provider { .. } => None,
+        }
+    }
+
+    /// The sound waits no longer.
+    pub(super) fn let_go(&mut self, now: Instant) {
+        if let Self::Relay(playout) = self {
+            playout.let_go(now);
         }
     }
 

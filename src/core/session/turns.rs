@@ -4,15 +4,21 @@ use std::time::{Duration, Instant};
 
 use crate::core::ids::ResponseId;
 use crate::core::latency::Hop;
-use crate::core::playout::CutItem;
+use crate::core::playout::{CutItem, Hearing};
 use crate::core::port::{
-    Fault, FromVoice, Json, Notice, Output, ResponseOutcome, ToClient, ToVoice, TurnLatency, Usage,
-    VoiceSession,
+    Accuracy, Fault, FromVoice, Json, Notice, Output, ResponseOutcome, Source, ToClient, ToVoice,
+    TurnLatency, Usage, VoiceSession,
 };
 use crate::core::session::recent::Recent;
 use crate::core::session::speaker::Carried;
 use crate::core::session::{Link, Phase, Playback, Session, Turn};
 use crate::core::tally::Tally;
+
+/// What the relay knows of an ear that the provider plays to.
+const UNSEEN: Accuracy = Accuracy {
+    source: Source::Estimated,
+    uncertainty: Duration::from_millis(250),
+};
 
 impl Session {
     pub(super) fn handle_voice(&mut self, message: FromVoice, now: Instant) {
@@ -146,7 +152,11 @@ impl Session {
             }
             Output::Cleared => {
                 if let Some(heard) = self.speaker.stop(&response, now) {
-                    self.notice(Notice::Interrupted { response, heard });
+                    self.notice(Notice::Interrupted {
+                        response,
+                        heard,
+                        accuracy: UNSEEN,
+                    });
                 }
             }
         }
@@ -274,9 +284,15 @@ impl Session {
             return;
         };
         self.tell(ToClient::Flush);
+        self.on_cut(&cut, now);
+        let Hearing { accuracy, .. } = cut.hearing;
         for (response, heard) in cut.silenced {
             self.show(ToClient::Output(Output::Cleared, response.clone()));
-            self.notice(Notice::Interrupted { response, heard });
+            self.notice(Notice::Interrupted {
+                response,
+                heard,
+                accuracy,
+            });
         }
         for CutItem {
             item,

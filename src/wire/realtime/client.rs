@@ -298,11 +298,27 @@ fn encode_notice(notice: &Notice) -> Value {
             "event_id": event_id,
             "state": state.name(),
         }),
-        Notice::Interrupted { response, heard } => json!({
+        Notice::Interrupted {
+            response,
+            heard,
+            accuracy,
+        } => json!({
             "type": "voxline.interrupted",
             "event_id": event_id,
             "response_id": response.as_str(),
             "heard_ms": millis(*heard),
+            "source": accuracy.source.name(),
+            "uncertainty_ms": millis(accuracy.uncertainty),
+        }),
+        Notice::Paused { response } => json!({
+            "type": "voxline.paused",
+            "event_id": event_id,
+            "response_id": response.as_str(),
+        }),
+        Notice::Resumed { paused } => json!({
+            "type": "voxline.resumed",
+            "event_id": event_id,
+            "paused_ms": millis(*paused),
         }),
         Notice::Latency(latency) => json!({
             "type": "voxline.latency",

@@ -1,0 +1,48 @@
+//! What is known of the person's ear and mouth beside what the device says in words.
+
+use std::time::{Duration, Instant};
+
+/// What a leg has measured of the network, from which follows where an ear is that nobody
+/// reports.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Network {
+    /// To the device and back.
+    pub round_trip: Duration,
+    /// How unevenly packets arrive (RFC 3550, section 6.4.1).
+    pub jitter: Duration,
+}
+
+/// What the relay hears by itself, ahead of the provider's word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Speech {
+    /// The person has begun to speak: the first of it reached the relay then.
+    Began { received: Instant },
+    /// They have stopped, or it was no speech.
+    Ended,
+}
+
+/// How well it is known what was heard.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Accuracy {
+    pub source: Source,
+    /// What was really heard lies within this of what is said, most of the time.
+    pub uncertainty: Duration,
+}
+
+/// By whom it is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// The device reports.
+    Reported,
+    /// The relay reckons.
+    Estimated,
+}
+
+impl Source {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Estimated => "estimated",
+        }
+    }
+}
