@@ -26,7 +26,7 @@ pub use crate::config::web_origin::{Origins, SiteOrigin, WebOrigin};
 
 use crate::auth::{self, KeyDigest};
 use crate::config::layers::{Entries, Entry};
-use crate::config::value::{Choice, Mishap, Value};
+use crate::config::value::{Calls, Choice, Mishap, Value};
 use crate::sim;
 
 /// Everything a relay needs to know before it starts.
@@ -238,8 +238,11 @@ impl Config {
                 ended_for: entries.bounded("diagnosis.ended_for")?,
             },
             sim: sim::Settings {
-                agent: entries.value("sim.agent")?,
+                agent: agent(&entries)?,
                 first_audio: entries.bounded("sim.first_audio")?,
+                delta: entries.bounded("sim.delta")?,
+                delta_interval: entries.bounded("sim.delta_interval")?,
+                spoken_call: entries.value::<Calls>("sim.call")?.0,
                 max_session: entries.bounded("sim.session_length")?,
                 fault: entries.value::<Mishap>("sim.fault")?.0,
                 ..sim::Settings::default()
@@ -250,6 +253,16 @@ impl Config {
             },
         })
     }
+}
+
+fn agent(entries: &Reader<'_>) -> Result<sim::AgentKind, ConfigError> {
+    let length = entries.bounded("sim.tone_length")?;
+    Ok(match entries.value("sim.agent")? {
+        sim::AgentKind::LineTest => sim::AgentKind::LineTest,
+        sim::AgentKind::Scripted(script) => {
+            sim::AgentKind::Scripted(sim::Script { length, ..script })
+        }
+    })
 }
 
 /// Finds an address that others than this machine can reach, with the setting that names it.

@@ -458,11 +458,47 @@ pub const SETTINGS: &[Setting] = &[
         secret: false,
     },
     Setting {
+        key: "sim.delta",
+        value: "DURATION",
+        default: Fallback::Value("100ms"),
+        range: Some(("1ms", "5s")),
+        about: "How much sound is in one delta of the embedded provider.",
+        secret: false,
+    },
+    Setting {
+        key: "sim.delta_interval",
+        value: "DURATION",
+        default: Fallback::Value("25ms"),
+        range: Some(("0ms", "1m")),
+        about: "The time from one delta to the next: with the defaults sound is made four times \
+                faster than it is heard, as at OpenAI.",
+        secret: false,
+    },
+    Setting {
+        key: "sim.tone_length",
+        value: "DURATION",
+        default: Fallback::Value("2s"),
+        range: Some(("0ms", "10m")),
+        about: "How long an answer of the agent `tone` is.",
+        secret: false,
+    },
+    Setting {
+        key: "sim.call",
+        value: "none|TURN:NAME[:JSON]",
+        default: Fallback::Value("none"),
+        range: None,
+        about: "A spoken turn that the embedded provider answers by calling a function, if the \
+                session has one of this name: `2:weather:{\"city\":\"Oslo\"}` is the second turn \
+                of each session.",
+        secret: false,
+    },
+    Setting {
         key: "sim.session_length",
         value: "DURATION",
         default: Fallback::Value("60m"),
         range: Some(("1s", "60m")),
-        about: "How long a session of the embedded provider lasts, as OpenAI's last 60 minutes.",
+        about: "How long a session of the embedded provider lasts, as OpenAI's last 60 minutes. Its \
+                `expires_at` says so.",
         secret: false,
     },
     Setting {
@@ -470,8 +506,9 @@ pub const SETTINGS: &[Setting] = &[
         value: "FAULT",
         default: Fallback::Value("none"),
         range: None,
-        about: "What the embedded provider does wrong: `none`; `refuse:STATUS` answers the upgrade \
-                with an HTTP status; `unauthorized` takes no key; `mute` never says anything; \
+        about: "What the embedded provider does wrong from the start: `none`; `refuse:STATUS` and \
+                `refuse:STATUS:DURATION` answer the upgrade with an HTTP status, and when to come \
+                back; `unauthorized` takes no key; `mute` and `never-created` never say anything; \
                 `stall:DURATION` and `drop:DURATION` fall silent, or break the connection, after \
                 so much sound of an answer; `fail` fails every answer.",
         secret: false,

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::auth::KeyDigest;
 use crate::config::secret::Secret;
-use crate::sim::{AgentKind, Fault, Script};
+use crate::sim::{AgentKind, Fault, Script, SpokenCall};
 
 /// A type that settings have.
 pub(crate) trait Value: Sized {
@@ -240,13 +240,36 @@ impl Value for AgentKind {
     }
 }
 
+/// A call that answers a spoken turn.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Calls(pub(crate) Option<SpokenCall>);
+
+impl Value for Calls {
+    const RULE: &'static str = "none, or the number of a turn, the name of a function and its \
+                                arguments, such as 1:weather:{\"city\":\"Oslo\"}";
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "none" {
+            return Some(Self(None));
+        }
+        let (turn, call) = text.split_once(':')?;
+        let (name, arguments) = call.split_once(':').unwrap_or((call, "{}"));
+        let call = SpokenCall {
+            turn: turn.parse().ok().filter(|turn| *turn > 0)?,
+            name: is_token(name, 1).then(|| name.to_owned())?,
+            arguments: arguments.to_owned(),
+        };
+        Some(Self(Some(call)))
+    }
+}
+
 /// What the embedded provider does wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Mishap(pub(crate) Option<Fault>);
 
 impl Value for Mishap {
-    const RULE: &'static str = "none, unauthorized, mute, fail, refuse:STATUS, stall:DURATION or \
-                                drop:DURATION";
+    const RULE: &'static str = "none, unauthorized, mute, never-created, fail, refuse:STATUS, \
+                                refuse:STATUS:DURATION, stall:DURATION or drop:DURATION";
 
     fn parse(text: &str) -> Option<Self> {
         let fault = match text.split_once(':') {
@@ -254,12 +277,20 @@ impl Value for Mishap {
                 "none" => return Some(Self(None)),
                 "unauthorized" => Fault::Unauthorized,
                 "mute" => Fault::Mute,
+                "never-created" => Fault::NeverCreated,
                 "fail" => Fault::FailResponses,
                 _ => return None,
             },
-            Some(("refuse", status)) => Fault::Refuse {
-                status: status.parse().ok().filter(|s| (400..600).contains(s))?,
-            },
+            Some(("refuse", how)) => {
+                let (status, after) = match how.split_once(':') {
+                    Some((status, after)) => (status, Some(Duration::parse(after)?)),
+                    None => (how, None),
+                };
+                Fault::Refuse {
+                    status: status.parse().ok().filter(|s| (400..600).contains(s))?,
+                    retry_after: after,
+                }
+            }
             Some(("stall", after)) => Fault::Stall {
                 after: Duration::parse(after)?,
             },
@@ -376,13 +407,43 @@ mod tests {
         for (text, fault) in [
             ("none", None),
             ("mute", Some(Fault::Mute)),
-            ("refuse:503", Some(Fault::Refuse { status: 503 })),
+            (
+                "refuse:503",
+                Some(Fault::Refuse {
+                    status: 503,
+                    retry_after: None,
+                }),
+            ),
+            (
+                "refuse:429:1500ms",
+                Some(Fault::Refuse {
+                    status: 429,
+                    retry_after: Some(after),
+                }),
+            ),
             ("drop:1500ms", Some(Fault::Drop { after })),
         ] {
             assert_eq!(Mishap::parse(text), Some(Mishap(fault)), "{text:?}");
         }
         for wrong in ["", "refuse", "refuse:200", "drop:", "mute:1s", "other"] {
             assert_eq!(Mishap::parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_has_a_turn_and_a_name_and_may_have_arguments() {
+        let call = |turn, arguments: &str| {
+            Some(Calls(Some(SpokenCall {
+                turn,
+                name: "weather".to_owned(),
+                arguments: arguments.to_owned(),
+            })))
+        };
+        assert_eq!(Calls::parse("none"), Some(Calls(None)));
+        assert_eq!(Calls::parse("2:weather"), call(2, "{}"));
+        assert_eq!(Calls::parse("1:weather:{\"a\":1}"), call(1, "{\"a\":1}"));
+        for wrong in ["", "weather", "0:weather", "1:", "1:two words"] {
+            assert_eq!(Calls::parse(wrong), None, "{wrong:?}");
         }
     }
 

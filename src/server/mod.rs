@@ -183,6 +183,11 @@ impl Server {
         self.app.endpoint.addresses()
     }
 
+    /// Returns the control of the embedded provider, if that is who answers.
+    pub fn sim_control(&self) -> Option<sim::Control> {
+        self.sim.as_ref().map(Sim::control)
+    }
+
     pub fn config(&self) -> &Config {
         &self.app.config
     }

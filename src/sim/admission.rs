@@ -7,11 +7,12 @@ use axum::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
+use crate::sim::faults::Faults;
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::reader::Read;
 use crate::sim::protocol::session::Purpose;
 use crate::sim::secrets::{self, Attached, Secrets};
-use crate::sim::settings::{Fault, Settings};
+use crate::sim::settings::Settings;
 
 /// The subprotocol that is selected, if it is offered.
 pub(crate) const SUBPROTOCOL: &str = "realtime";
@@ -71,9 +72,9 @@ impl Key {
     }
 
     /// Tells whether it is an API key.
-    pub(crate) fn opens_all(&self, settings: &Settings) -> Read<()> {
+    pub(crate) fn opens_all(&self, settings: &Settings, faults: &Faults) -> Read<()> {
         let opens = match &settings.api_key {
-            _ if settings.fault == Some(Fault::Unauthorized) => false,
+            _ if faults.unauthorized => false,
             Some(expected) => expected.as_bytes().ct_eq(self.0.as_bytes()).into(),
             None => !self.0.is_empty() && !self.0.starts_with(secrets::PREFIX),
         };
@@ -96,12 +97,13 @@ impl Key {
     pub(crate) fn opens_session(
         &self,
         settings: &Settings,
+        faults: &Faults,
         secrets: &Secrets,
         now: Instant,
     ) -> Read<Option<Attached>> {
         match secrets.find(&self.0, now) {
-            Some(attached) if settings.fault != Some(Fault::Unauthorized) => Ok(Some(attached)),
-            _ => self.opens_all(settings).map(|()| None),
+            Some(attached) if !faults.unauthorized => Ok(Some(attached)),
+            _ => self.opens_all(settings, faults).map(|()| None),
         }
     }
 }
@@ -126,10 +128,11 @@ impl Visitor {
     pub(crate) fn judge(
         self,
         settings: &Settings,
+        faults: &Faults,
         secrets: &Secrets,
         now: Instant,
     ) -> Result<Errand, Refusal> {
-        let attached = self.key.opens_session(settings, secrets, now);
+        let attached = self.key.opens_session(settings, faults, secrets, now);
         let attached = attached.map_err(|error| Refusal::new(3000, error))?;
         if self.beta {
             let message = "The Realtime Beta API is no longer supported. Connect without the \

@@ -21,11 +21,13 @@ use crate::clock;
 use crate::core::port::Fault;
 use crate::sim::admission::{self, Key};
 use crate::sim::calls::{Calls, MAX_OFFER};
+use crate::sim::control::Control;
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::reader::{Read, object, string, word};
 use crate::sim::protocol::session::Purpose;
 use crate::sim::secrets::Secrets;
-use crate::sim::settings::{self, Settings};
+use crate::sim::server::rejection_of;
+use crate::sim::settings::Settings;
 use crate::wire::realtime::error_body;
 
 const SDP: &str = "application/sdp";
@@ -52,6 +54,7 @@ pub(crate) struct Refused {
 #[derive(Clone)]
 struct Desk {
     settings: std::sync::Arc<Settings>,
+    control: Control,
     secrets: Secrets,
     calls: Calls,
 }
@@ -62,13 +65,19 @@ struct Params {
 }
 
 /// Serves calls.
-pub(crate) fn router(settings: std::sync::Arc<Settings>, secrets: Secrets, calls: Calls) -> Router {
+pub(crate) fn router(
+    settings: std::sync::Arc<Settings>,
+    control: Control,
+    secrets: Secrets,
+    calls: Calls,
+) -> Router {
     Router::new()
         .route("/v1/realtime/calls", post(create))
         .route("/v1/realtime/calls/{id}/hangup", post(hang_up))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Desk {
             settings,
+            control,
             secrets,
             calls,
         })
@@ -80,13 +89,13 @@ async fn create(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Refused> {
-    if let Some(settings::Fault::Refuse { status }) = desk.settings.fault {
-        let error = ApiError::server("server_error", "Refused on command.");
-        return Err((status, error).into());
+    let faults = desk.control.current();
+    if let Some(rejection) = faults.rejection {
+        return Ok(rejection_of(rejection));
     }
     let key = Key::of(&headers);
     let attached = key
-        .opens_session(&desk.settings, &desk.secrets, clock::now())
+        .opens_session(&desk.settings, &faults, &desk.secrets, clock::now())
         .map_err(|error| (401, error))?;
     let form = timeout(READ_WITHIN, read(request)).await;
     let Form { offer, session } = form.map_err(|_late| {
@@ -114,7 +123,7 @@ async fn hang_up(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Refused> {
-    let opened = Key::of(&headers).opens_all(&desk.settings);
+    let opened = Key::of(&headers).opens_all(&desk.settings, &desk.control.current());
     opened.map_err(|error| (401, error))?;
     if desk.calls.hang_up(&id) {
         return Ok(StatusCode::OK);

@@ -15,9 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::sim::admission::Refusal;
+use crate::sim::control::{Order, Seat};
 use crate::sim::protocol::ids::Ids;
 use crate::sim::protocol::server::{Envelope, ErrorBody, ServerEvent};
+use crate::sim::report::End;
 use crate::sim::session::{Output, Session};
+use crate::sim::wire::Fuse;
 
 /// As often as OpenAI.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -30,38 +33,70 @@ const MAX_STALL: Duration = Duration::from_secs(20);
 /// How long a client may take to answer a close.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// How a connection ended, for the log.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// The client closed it, or it broke.
-    Gone,
-    /// The session closed it.
-    Closed,
-    /// A fault broke it.
-    HungUp,
-    /// The client did not read.
-    Slow,
-    Shutdown,
+/// Serves a session until either side ends it.
+pub(crate) async fn run(
+    socket: WebSocket,
+    mut session: Session,
+    mut seat: Seat,
+    fuse: Fuse,
+    cancel: CancellationToken,
+) -> End {
+    let mut link = Link::new(socket);
+    let ending = serve(&mut link, &mut session, &mut seat, &cancel).await;
+    let end = ending.end();
+    // It is known how it ended before the client can know.
+    seat.leave(session.report(Some(end), clock::now()));
+    match ending {
+        Ending::At(End::Reset) => fuse.blow(),
+        Ending::At(_) => {}
+        Ending::Close { code, reason, .. } => link.close(code, reason).await,
+    }
+    end
 }
 
-/// Serves a session until either side ends it.
-pub(crate) async fn run(socket: WebSocket, mut session: Session, cancel: CancellationToken) -> End {
-    let mut link = Link::new(socket);
+/// How a connection is to end.
+enum Ending {
+    At(End),
+    /// In order.
+    Close {
+        end: End,
+        code: u16,
+        reason: String,
+    },
+}
+
+impl Ending {
+    fn end(&self) -> End {
+        match self {
+            Self::At(end) | Self::Close { end, .. } => *end,
+        }
+    }
+}
+
+async fn serve(
+    link: &mut Link,
+    session: &mut Session,
+    seat: &mut Seat,
+    cancel: &CancellationToken,
+) -> Ending {
     let mut ping_at = clock::now() + PING_INTERVAL;
     let mut stall_at = None;
     loop {
         while let Some(output) = session.poll_output() {
             match output {
                 Output::Event(envelope) => link.push(Message::Text(envelope.to_json().into())),
+                Output::Garbage(text) => link.push(Message::Text(text.into())),
+                Output::BinaryGarbage => link.push(Message::Binary(b"garbage".as_slice().into())),
                 Output::Close { code, reason } => {
-                    link.close(code, reason).await;
-                    return End::Closed;
+                    let end = End::Closed;
+                    return Ending::Close { end, code, reason };
                 }
-                Output::HangUp => return End::HungUp,
+                Output::HangUp => return Ending::At(End::HungUp),
+                Output::Reset => return Ending::At(End::Reset),
             }
         }
         if link.unsent > MAX_UNSENT {
-            return End::Slow;
+            return Ending::At(End::Slow);
         }
         if !link.is_waiting() {
             stall_at = None;
@@ -70,27 +105,37 @@ pub(crate) async fn run(socket: WebSocket, mut session: Session, cancel: Cancell
         }
         let wake = [session.poll_timeout(), stall_at, Some(ping_at)];
         let wake = wake.into_iter().flatten().min();
-        let incoming = tokio::select! {
+        let woken = tokio::select! {
             biased;
             () = cancel.cancelled() => {
-                link.close(1001, "The server is shutting down.".to_owned()).await;
-                return End::Shutdown;
+                return Ending::Close {
+                    end: End::Shutdown,
+                    code: 1001,
+                    reason: "The server is shutting down.".to_owned(),
+                };
             }
-            () = clock::sleep_until(wake) => None,
-            incoming = poll_fn(|cx| link.poll_incoming(cx)) => Some(incoming),
+            order = seat.order() => Woken::Ordered(order),
+            () = clock::sleep_until(wake) => Woken::Due,
+            incoming = poll_fn(|cx| link.poll_incoming(cx)) => Woken::Incoming(incoming),
         };
         let now = clock::now();
-        match incoming {
-            Some(Incoming::Text(text)) => session.handle_text(&text, now),
-            Some(Incoming::Binary) => session.handle_binary(now),
-            Some(Incoming::Sent) => {}
-            Some(Incoming::TooLarge) => {
-                link.close(1009, "An event may have at most 16 MiB.".to_owned())
-                    .await;
-                return End::Closed;
+        match woken {
+            Woken::Ordered(Order::Faults(faults)) => session.set_faults(faults),
+            Woken::Ordered(Order::Act(act)) => session.act(act, now),
+            Woken::Ordered(Order::Report(answer)) => {
+                let _ = answer.send(session.report(None, now));
             }
-            Some(Incoming::Gone) => return End::Gone,
-            None => {}
+            Woken::Incoming(Incoming::Text(text)) => session.handle_text(&text, now),
+            Woken::Incoming(Incoming::Binary) => session.handle_binary(now),
+            Woken::Incoming(Incoming::Sent) | Woken::Due => {}
+            Woken::Incoming(Incoming::TooLarge) => {
+                return Ending::Close {
+                    end: End::Closed,
+                    code: 1009,
+                    reason: "An event may have at most 16 MiB.".to_owned(),
+                };
+            }
+            Woken::Incoming(Incoming::Gone) => return Ending::At(End::Gone),
         }
         session.handle_timeout(now);
         if now >= ping_at {
@@ -98,9 +143,16 @@ pub(crate) async fn run(socket: WebSocket, mut session: Session, cancel: Cancell
             link.push(Message::Ping(b"sim!".as_slice().into()));
         }
         if stall_at.is_some_and(|stall_at| now >= stall_at) && !link.take_progress() {
-            return End::Slow;
+            return Ending::At(End::Slow);
         }
     }
+}
+
+/// Why the loop goes on.
+enum Woken {
+    Ordered(Order),
+    Incoming(Incoming),
+    Due,
 }
 
 /// Tells a client that it may not come in.

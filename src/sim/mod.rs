@@ -3,7 +3,8 @@
 //! can call it as it would call OpenAI.
 //!
 //! It detects turns, answers, is interrupted, keeps the 60-minute cap, refuses what OpenAI
-//! refuses, and misbehaves on command ([`Fault`]). It understands nothing of what is said: its
+//! refuses, calls a tool if it is told to, and misbehaves on command ([`Fault`], and [`Control`]
+//! while it runs). It understands nothing of what is said: its
 //! agent lets a person test the line, and says so.
 //!
 //! **Invariants:** every task is owned by [`Sim::run`] and ends with it; nothing that a client
@@ -15,13 +16,20 @@ mod call_request;
 mod calls;
 mod codec;
 mod connection;
+mod control;
+mod faults;
 mod protocol;
+mod report;
 mod secrets;
 mod server;
 mod session;
 mod settings;
 mod speech;
 mod voice;
+mod wire;
 
+pub use crate::sim::control::Control;
+pub use crate::sim::faults::{Act, Fault};
+pub use crate::sim::report::{End, Ended, ItemReport, SessionReport};
 pub use crate::sim::server::Sim;
-pub use crate::sim::settings::{AgentKind, Fault, Script, Settings};
+pub use crate::sim::settings::{AgentKind, Script, Settings, SpokenCall};

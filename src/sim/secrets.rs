@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::sim::admission::{Key, model};
+use crate::sim::control::Control;
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::ids::Ids;
 use crate::sim::protocol::reader::{Fields, Read, integer, nullable, object, string, word};
@@ -86,15 +87,20 @@ impl Secrets {
 #[derive(Clone)]
 struct Mint {
     settings: Arc<Settings>,
+    control: Control,
     secrets: Secrets,
 }
 
 /// Serves `POST /v1/realtime/client_secrets`.
-pub(crate) fn router(settings: Arc<Settings>, secrets: Secrets) -> Router {
+pub(crate) fn router(settings: Arc<Settings>, control: Control, secrets: Secrets) -> Router {
     Router::new()
         .route("/v1/realtime/client_secrets", post(create))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Mint { settings, secrets })
+        .with_state(Mint {
+            settings,
+            control,
+            secrets,
+        })
 }
 
 async fn create(
@@ -102,7 +108,7 @@ async fn create(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    if let Err(error) = Key::of(&headers).opens_all(&mint.settings) {
+    if let Err(error) = Key::of(&headers).opens_all(&mint.settings, &mint.control.current()) {
         return refused(StatusCode::UNAUTHORIZED, &error);
     }
     let body = match body {

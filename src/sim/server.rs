@@ -8,11 +8,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -24,10 +23,13 @@ use crate::clock;
 use crate::sim::admission::{Errand, Refusal, SUBPROTOCOL, Visitor, Wanted};
 use crate::sim::agent::Cast;
 use crate::sim::calls::{self, Calls};
+use crate::sim::control::{self, Control};
+use crate::sim::faults::Rejection;
 use crate::sim::protocol::error::ApiError;
 use crate::sim::secrets::{self, Attached, Secrets};
 use crate::sim::session::{Session, Setup};
-use crate::sim::settings::{Fault, Settings};
+use crate::sim::settings::Settings;
+use crate::sim::wire::{Fuse, Fused};
 use crate::sim::{call_request, connection};
 
 /// The largest event: 15 MiB of audio, as an append may carry, and what is around it.
@@ -39,6 +41,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 pub struct Sim {
     listener: TcpListener,
     settings: Arc<Settings>,
+    control: Control,
     cast: Cast,
 }
 
@@ -46,12 +49,14 @@ pub struct Sim {
 struct Arrival {
     socket: WebSocket,
     visitor: Visitor,
+    fuse: Fuse,
     _place: OwnedSemaphorePermit,
 }
 
 /// What a client finds inside.
 struct Hall {
     settings: Arc<Settings>,
+    control: Control,
     cast: Cast,
     secrets: Secrets,
     calls: Calls,
@@ -59,7 +64,7 @@ struct Hall {
 
 #[derive(Clone)]
 struct Door {
-    settings: Arc<Settings>,
+    control: Control,
     places: Arc<Semaphore>,
     arrivals: mpsc::Sender<Arrival>,
 }
@@ -72,6 +77,7 @@ impl Sim {
         Ok(Self {
             listener,
             cast: Cast::new(&settings.agent).map_err(io::Error::other)?,
+            control: Control::new(settings.fault),
             settings: Arc::new(settings),
         })
     }
@@ -80,22 +86,22 @@ impl Sim {
         self.listener.local_addr()
     }
 
+    /// Returns the way to change what goes wrong while it runs, and to see what it knows.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
     /// Serves until cancelled; then ends its sessions and returns within two seconds or so.
     pub async fn run(self, cancel: CancellationToken) -> io::Result<()> {
         let addr = self.listener.local_addr()?;
-        let listener = tokio::net::TcpListener::from_std(self.listener)?;
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "Sending small segments at once is not possible");
-            }
-        });
+        let listener = Fused(tokio::net::TcpListener::from_std(self.listener)?);
         let max_sessions = self.settings.max_sessions.min(Semaphore::MAX_PERMITS);
         let (arrivals, mut arrived) = mpsc::channel(64);
         let (placing, mut placed) = mpsc::channel(64);
         let secrets = Secrets::default();
         let calls = Calls::bind(addr, self.settings.clone(), placing, cancel.clone())?;
         let door = Door {
-            settings: Arc::clone(&self.settings),
+            control: self.control.clone(),
             places: Arc::new(Semaphore::new(max_sessions)),
             arrivals,
         };
@@ -103,13 +109,23 @@ impl Sim {
             .route("/v1/realtime", get(realtime))
             .fallback(|| async { refused(StatusCode::NOT_FOUND, &not_found()) })
             .with_state(door)
-            .merge(secrets::router(self.settings.clone(), secrets.clone()))
+            .merge(control::routes::router(
+                self.settings.clone(),
+                self.control.clone(),
+            ))
+            .merge(secrets::router(
+                self.settings.clone(),
+                self.control.clone(),
+                secrets.clone(),
+            ))
             .merge(call_request::router(
                 self.settings.clone(),
+                self.control.clone(),
                 secrets.clone(),
                 calls.clone(),
             ));
         let mut tasks = JoinSet::new();
+        let router = router.into_make_service_with_connect_info::<Fuse>();
         let serve = axum::serve(listener, router)
             .with_graceful_shutdown(cancel.clone().cancelled_owned())
             .into_future();
@@ -125,6 +141,7 @@ impl Sim {
                 Some(arrival) = arrived.recv() => {
                     let hall = Hall {
                         settings: self.settings.clone(),
+                        control: self.control.clone(),
                         cast: self.cast.clone(),
                         secrets: secrets.clone(),
                         calls: calls.clone(),
@@ -152,16 +169,18 @@ async fn receive(arrival: Arrival, hall: Hall, cancel: CancellationToken) {
     let Arrival {
         socket,
         visitor,
+        fuse,
         _place,
     } = arrival;
     let Hall {
         settings,
+        control,
         cast,
         secrets,
         calls,
     } = hall;
     let seed = rand::random();
-    let judged = visitor.judge(&settings, &secrets, clock::now());
+    let judged = visitor.judge(&settings, &control.current(), &secrets, clock::now());
     let Attached { purpose, config } = match judged {
         Ok(Errand::Session(attached)) => *attached,
         Ok(Errand::Call(id)) => {
@@ -182,19 +201,22 @@ async fn receive(arrival: Arrival, hall: Hall, cancel: CancellationToken) {
             return;
         }
     };
-    let setup = Setup {
-        settings,
-        cast,
-        purpose,
-        config,
-        seed,
-        wall: clock::wall(),
-    };
-    let session = Session::new(setup, clock::now());
+    let (session, seat) = control.seat(|faults| {
+        let setup = Setup {
+            settings,
+            faults,
+            cast,
+            purpose,
+            config,
+            seed,
+            wall: clock::wall(),
+        };
+        Session::new(setup, clock::now())
+    });
     let span = tracing::info_span!("sim", session = session.id());
     async move {
         tracing::info!("Session of the embedded provider opened");
-        let end = connection::run(socket, session, cancel).await;
+        let end = connection::run(socket, session, seat, fuse, cancel).await;
         tracing::info!(?end, "Session of the embedded provider ended");
     }
     .instrument(span)
@@ -203,6 +225,7 @@ async fn receive(arrival: Arrival, hall: Hall, cancel: CancellationToken) {
 
 async fn realtime(
     State(door): State<Door>,
+    ConnectInfo(fuse): ConnectInfo<Fuse>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -214,12 +237,8 @@ async fn realtime(
             return refused(rejection.status(), &error);
         }
     };
-    if let Some(Fault::Refuse { status }) = door.settings.fault {
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        return refused(
-            status,
-            &ApiError::server("server_error", "Refused on command."),
-        );
+    if let Some(rejection) = door.control.current().rejection {
+        return rejection_of(rejection);
     }
     let Ok(place) = Arc::clone(&door.places).try_acquire_owned() else {
         let error = ApiError::server("server_busy", "All sessions are taken. Try again later.");
@@ -234,6 +253,7 @@ async fn realtime(
             let arrival = Arrival {
                 socket,
                 visitor,
+                fuse,
                 _place: place,
             };
             // If nobody takes it, the server is shutting down.
@@ -247,6 +267,21 @@ fn not_found() -> ApiError {
         "The embedded provider serves 'GET /v1/realtime', 'POST /v1/realtime/client_secrets', \
          'POST /v1/realtime/calls' and 'POST /v1/realtime/calls/{id}/hangup'.",
     )
+}
+
+/// Answers as a fault wants it.
+pub(crate) fn rejection_of(rejection: Rejection) -> Response {
+    let status = StatusCode::from_u16(rejection.status);
+    let status = status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let error = ApiError::server("server_error", "Refused on command.");
+    let mut response = refused(status, &error);
+    if let Some(after) = rejection.retry_after {
+        // Whole seconds; one that is too short would be no help.
+        let seconds = after.as_millis().div_ceil(1_000) as u64;
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 fn refused(status: StatusCode, error: &ApiError) -> Response {

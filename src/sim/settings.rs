@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::sim::faults::Fault;
+
 /// The embedded provider's settings; the defaults serve a person who talks to it.
 #[derive(Clone)]
 pub struct Settings {
@@ -20,7 +22,9 @@ pub struct Settings {
     pub delta_interval: Duration,
     /// How many sessions may be open at once: 256. One more is refused with HTTP status 503.
     pub max_sessions: usize,
-    /// Something to go wrong.
+    /// A spoken turn that is answered by a call.
+    pub spoken_call: Option<SpokenCall>,
+    /// Something to go wrong from the start. [`Control`](crate::sim::Control) changes it.
     pub fault: Option<Fault>,
 }
 
@@ -42,21 +46,15 @@ pub struct Script {
     pub length: Duration,
 }
 
-/// What the embedded provider does wrong on command.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fault {
-    /// Answers the upgrade with this HTTP status.
-    Refuse { status: u16 },
-    /// Takes no key for valid.
-    Unauthorized,
-    /// Accepts connections and says nothing, ever.
-    Mute,
-    /// Each response falls silent after this much audio and is never done.
-    Stall { after: Duration },
-    /// The connection breaks after this much audio of a response.
-    Drop { after: Duration },
-    /// Each response fails with `server_error` when its first audio is due.
-    FailResponses,
+/// A tool that the agent calls without being asked: a spoken turn is answered by the call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SpokenCall {
+    /// Which spoken turn of a session; the first is 1.
+    pub turn: u32,
+    /// The function, if the session has it.
+    pub name: String,
+    /// In JSON.
+    pub arguments: String,
 }
 
 impl Default for Settings {
@@ -69,6 +67,7 @@ impl Default for Settings {
             delta: Duration::from_millis(100),
             delta_interval: Duration::from_millis(25),
             max_sessions: 256,
+            spoken_call: None,
             fault: None,
         }
     }
@@ -96,6 +95,7 @@ impl fmt::Debug for Settings {
             .field("delta", &self.delta)
             .field("delta_interval", &self.delta_interval)
             .field("max_sessions", &self.max_sessions)
+            .field("spoken_call", &self.spoken_call)
             .field("fault", &self.fault)
             .finish()
     }

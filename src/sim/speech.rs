@@ -57,6 +57,17 @@ impl Speech {
         self.clips.push(clip);
     }
 
+    /// Appends all of another speech.
+    pub(crate) fn append(&mut self, other: &Self) {
+        let start = self.samples;
+        for word in &other.words {
+            let samples = word.samples.start + start..word.samples.end + start;
+            self.push_word(word.text.trim_start(), samples);
+        }
+        self.samples += other.samples;
+        self.clips.extend(other.clips.iter().cloned());
+    }
+
     pub(crate) fn pause(&mut self, pause: Duration) {
         self.push(Arc::new(Clip::sound(vec![0; samples(pause)])));
     }

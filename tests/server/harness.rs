@@ -17,6 +17,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use tokio_util::sync::CancellationToken;
 use voxline::config::{Config, Sources};
 use voxline::server::Server;
+use voxline::sim::Control;
 
 pub(crate) const KEY: &str = "relay-test-key";
 pub(crate) const MODEL: &str = "gpt-realtime-2.1";
@@ -28,6 +29,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<SocketAddr>,
+    /// The embedded provider's, or one of nobody's.
+    pub(crate) sim: Control,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -48,12 +51,14 @@ impl Relay {
         });
         let server = Server::bind(config.unwrap()).await.unwrap();
         let (address, tls) = (server.local_addr(), server.tls_addr());
+        let sim = server.sim_control().unwrap_or_default();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(server.run(stop.clone()));
         Self {
             address,
             tls,
+            sim,
             stop,
             tasks,
         }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::harness::{PATIENCE, Relay};
+use crate::harness::{KEY, PATIENCE, Relay};
 
 #[tokio::test]
 async fn a_running_relay_is_healthy_and_ready() {
@@ -22,6 +22,23 @@ async fn a_running_relay_is_healthy_and_ready() {
     let page = metrics.text().await.unwrap();
     assert!(page.contains("voxline_hop_seconds_count{hop=\"relay_in\"} 0\n"));
     assert!(page.contains("voxline_sessions 0\n"));
+}
+
+#[tokio::test]
+async fn the_control_of_the_embedded_provider_is_not_on_the_relay_s_port() {
+    let relay = Relay::start(&[]).await;
+    for (method, path) in [
+        (Method::GET, "/sim/sessions"),
+        (Method::POST, "/sim/faults"),
+    ] {
+        for path in [path, &format!("/v1{path}")] {
+            let request = Client::new().request(method.clone(), relay.url(path));
+            let answer = request.bearer_auth(KEY).send().await.unwrap();
+            assert_eq!(answer.status(), 404, "{path}");
+        }
+    }
+    // In this process the provider can be reached all the same.
+    assert!(relay.sim.sessions().await.is_empty());
 }
 
 #[tokio::test]
@@ -97,7 +114,7 @@ async fn only_a_browser_on_this_machine_is_given_the_development_key() {
 async fn a_configured_key_is_in_no_page() {
     let relay = Relay::start(&[]).await;
     let page = reqwest::get(relay.url("/")).await.unwrap();
-    assert!(!page.text().await.unwrap().contains(crate::harness::KEY));
+    assert!(!page.text().await.unwrap().contains(KEY));
 }
 
 #[tokio::test]

@@ -112,7 +112,10 @@ async fn other_paths_and_plain_requests_get_errors_in_openais_shape() {
 #[tokio::test]
 async fn it_refuses_the_upgrade_or_the_key_on_command() {
     let provider = Provider::start(Settings {
-        fault: Some(Fault::Refuse { status: 429 }),
+        fault: Some(Fault::Refuse {
+            status: 429,
+            retry_after: None,
+        }),
         ..fast()
     });
     let request = provider.request("?model=gpt-realtime-2.1");

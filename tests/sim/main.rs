@@ -4,10 +4,12 @@
 
 mod admission;
 mod calls;
+mod control;
 #[path = "../support/peer.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod device;
 mod errors;
+mod functions;
 mod interruption;
 mod items;
 mod limits;

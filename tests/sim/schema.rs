@@ -21,7 +21,7 @@ const OF_CALLS: [&str; 3] = [
 ];
 
 /// All that the embedded provider can send over a WebSocket.
-const KINDS: [&str; 28] = [
+const KINDS: [&str; 30] = [
     "conversation.item.added",
     "conversation.item.deleted",
     "conversation.item.done",
@@ -40,6 +40,8 @@ const KINDS: [&str; 28] = [
     "response.content_part.done",
     "response.created",
     "response.done",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
     "response.output_audio.delta",
     "response.output_audio.done",
     "response.output_audio_transcript.delta",
@@ -166,6 +168,7 @@ async fn conversations() -> Vec<Value> {
     events.extend(interrupted_turn().await);
     events.extend(typed_items().await);
     events.extend(settings_of_all_kinds().await);
+    events.extend(function_calls().await);
     events.extend(idle_person().await);
     events.extend(failures().await);
     events.extend(transcriptions().await);
@@ -260,6 +263,25 @@ async fn settings_of_all_kinds() -> Vec<Value> {
     ] {
         client.update(session).await;
     }
+    client.seen
+}
+
+async fn function_calls() -> Vec<Value> {
+    let provider = Provider::start(fast());
+    let mut client = provider.client().await;
+    let tool = json!({"type": "function", "name": "weather", "parameters": {"type": "object"}});
+    client.update(json!({"tools": [tool]})).await;
+    client
+        .type_in("say\ncall weather {\"city\": \"Oslo\", \"days\": [1, 2, 3]}")
+        .await;
+    client.send(json!({"type": "response.create"})).await;
+    let call = client.until("response.function_call_arguments.done").await;
+    client.until("response.done").await;
+    let item = json!({"type": "function_call_output", "call_id": call["call_id"], "output": "{}"});
+    client.create(item).await;
+    client.send(json!({"type": "response.create"})).await;
+    client.until("rate_limits.updated").await;
+    retrieve(&mut client, &call["item_id"]).await;
     client.seen
 }
 

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
 use voxline::media::opus::Decoder;
-use voxline::sim::{AgentKind, Script, Settings, Sim};
+use voxline::sim::{AgentKind, Control, Script, SessionReport, Settings, Sim};
 
 /// Only a hang makes a test wait this long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running provider; it ends with the value.
 pub(crate) struct Provider {
     pub(crate) addr: SocketAddr,
+    pub(crate) control: Control,
     pub(crate) cancel: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -34,12 +35,14 @@ impl Provider {
     pub(crate) fn start(settings: Settings) -> Self {
         let sim = Sim::bind("127.0.0.1:0".parse().unwrap(), settings).unwrap();
         let addr = sim.local_addr().unwrap();
+        let control = sim.control();
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let token = cancel.clone();
         tasks.spawn(async move { sim.run(token).await.unwrap() });
         Self {
             addr,
+            control,
             cancel,
             tasks,
         }
@@ -49,6 +52,13 @@ impl Provider {
     pub(crate) async fn ended(mut self) {
         let ended = tokio::time::timeout(PATIENCE, self.tasks.join_next()).await;
         ended.expect("ends soon").unwrap().unwrap();
+    }
+
+    /// Returns what is known of the only session there has been.
+    pub(crate) async fn report(&self) -> SessionReport {
+        let mut reports = self.control.sessions().await;
+        assert_eq!(reports.len(), 1, "{reports:?}");
+        reports.remove(0)
     }
 
     pub(crate) fn request(&self, query: &str) -> Request<()> {
@@ -146,6 +156,18 @@ impl Client {
         }
     }
 
+    /// Returns the next frame's text; `None` if it is binary.
+    pub(crate) async fn raw(&mut self) -> Option<String> {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+            match frame.expect("a frame comes soon").unwrap().unwrap() {
+                Message::Text(text) => return Some(text.to_string()),
+                Message::Binary(_) => return None,
+                Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
+            }
+        }
+    }
+
     pub(crate) async fn next(&mut self) -> Value {
         self.receive().await.expect("the session goes on")
     }
@@ -209,6 +231,20 @@ impl Client {
         for frame in pcm.chunks(480) {
             self.send(append_event(frame)).await;
         }
+    }
+
+    /// Adds a message that a person has typed.
+    pub(crate) async fn type_in(&mut self, text: &str) {
+        let content = json!([{"type": "input_text", "text": text}]);
+        let item = json!({"type": "message", "role": "user", "content": content});
+        self.create(item).await;
+    }
+
+    /// Adds an item.
+    pub(crate) async fn create(&mut self, item: Value) {
+        self.send(json!({"type": "conversation.item.create", "item": item}))
+            .await;
+        self.until("conversation.item.done").await;
     }
 
     pub(crate) fn kinds(&self) -> Vec<String> {

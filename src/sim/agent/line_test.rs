@@ -88,7 +88,8 @@ impl LineTest {
 
     pub(crate) fn answer(&mut self, prompt: Prompt<'_>) -> Speech {
         let mut speech = Speech::default();
-        if !self.greeted {
+        let asked_for_more = matches!(prompt.occasion, Occasion::Answered(_));
+        if !self.greeted && !asked_for_more {
             self.greeted = true;
             self.say(&mut speech, "greeting");
             return speech;
@@ -98,7 +99,8 @@ impl LineTest {
         }
         match &prompt.occasion {
             Occasion::Spoken(heard) => self.perform(&mut speech, heard, &prompt),
-            Occasion::Typed => self.say(&mut speech, "text-only"),
+            Occasion::Typed(_) => self.say(&mut speech, "text-only"),
+            Occasion::Answered(outputs) => self.tell(&mut speech, outputs),
             Occasion::Silence => self.say(&mut speech, "still-there"),
             Occasion::Asked => self.say(&mut speech, "say-something"),
         }
@@ -150,6 +152,15 @@ impl LineTest {
                 self.say(speech, "hint-echo");
                 self.next = Act::Echo;
             }
+        }
+    }
+
+    /// Shows what tools answered; there is no clip that could say it.
+    fn tell(&self, speech: &mut Speech, outputs: &[String]) {
+        self.say(speech, "test-ok");
+        for output in outputs {
+            let silence = Arc::new(Clip::sound(vec![0; samples(PAUSE)]));
+            speech.push_sound(silence, &format!("[tool: {output}]"));
         }
     }
 
@@ -369,7 +380,7 @@ mod tests {
         ids.extend((0..1_000).flat_map(number_clips));
         ids.extend(STORY.map(str::to_owned));
         let others = "greeting text-only still-there say-something listening very-short \
-            counting-intro hint-echo echo-tail echo-intro quiet loud heard-you-for point second \
+            counting-intro test-ok hint-echo echo-tail echo-intro quiet loud heard-you-for point second \
             seconds i-answered-in milliseconds-end second-end seconds-end not-cut counted-to \
             cut-after word words time-is oclock oh am pm utc thousand";
         ids.extend(others.split_whitespace().map(str::to_owned));

@@ -37,7 +37,10 @@ pub(crate) struct Prompt<'a> {
 /// Why there is an answer.
 pub(crate) enum Occasion {
     Spoken(Heard),
-    Typed,
+    /// With this text.
+    Typed(String),
+    /// Tools have answered this.
+    Answered(Vec<String>),
     /// The person has said nothing for long.
     Silence,
     /// The client wants an answer, to nothing new.
@@ -76,7 +79,7 @@ impl Occasion {
     pub(crate) fn ended(&self) -> Option<Instant> {
         match self {
             Self::Spoken(heard) => Some(heard.ended),
-            Self::Typed | Self::Silence | Self::Asked => None,
+            Self::Typed(_) | Self::Answered(_) | Self::Silence | Self::Asked => None,
         }
     }
 }
@@ -86,7 +89,12 @@ impl Agent {
     pub(crate) fn answer(&mut self, prompt: Prompt<'_>) -> Speech {
         match self {
             Self::LineTest(agent) => agent.answer(prompt),
-            Self::Scripted(speech) => speech.clone(),
+            Self::Scripted(speech) => match &prompt.occasion {
+                Occasion::Answered(outputs) => script::told(outputs, speech),
+                Occasion::Spoken(_) | Occasion::Typed(_) | Occasion::Silence | Occasion::Asked => {
+                    speech.clone()
+                }
+            },
         }
     }
 

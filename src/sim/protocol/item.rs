@@ -158,14 +158,31 @@ impl Item {
         }
     }
 
-    /// Whether a person has written it.
-    pub(crate) fn is_typed(&self) -> bool {
+    /// Returns what a person has written in it, if it is so.
+    pub(crate) fn typed_text(&self) -> Option<String> {
+        let Body::Message {
+            role: Role::User,
+            content,
+        } = &self.body
+        else {
+            return None;
+        };
+        let mut texts = content.iter().filter_map(|part| match part {
+            Content::InputText(text) => Some(text.as_str()),
+            Content::InputImage { .. }
+            | Content::InputAudio { .. }
+            | Content::OutputText(_)
+            | Content::OutputAudio(_) => None,
+        });
+        let first = texts.next()?.to_owned();
+        Some(texts.fold(first, |all, text| all + "\n" + text))
+    }
+
+    /// Returns what a tool answered.
+    pub(crate) fn output(&self) -> Option<&str> {
         match &self.body {
-            Body::Message { role, content } => {
-                let is_text = |part: &Content| matches!(part, Content::InputText(_));
-                *role == Role::User && content.iter().any(is_text)
-            }
-            Body::FunctionCall { .. } | Body::FunctionCallOutput { .. } => false,
+            Body::FunctionCallOutput { output, .. } => Some(output),
+            Body::Message { .. } | Body::FunctionCall { .. } => None,
         }
     }
 

@@ -130,6 +130,19 @@ pub(crate) enum ServerEvent {
         at: PartId,
         text: String,
     },
+    #[serde(rename = "response.function_call_arguments.delta")]
+    ArgumentsDelta {
+        #[serde(flatten)]
+        at: CallPlace,
+        delta: String,
+    },
+    #[serde(rename = "response.function_call_arguments.done")]
+    ArgumentsDone {
+        #[serde(flatten)]
+        at: CallPlace,
+        name: String,
+        arguments: String,
+    },
     #[serde(rename = "response.content_part.done")]
     ContentPartDone {
         #[serde(flatten)]
@@ -205,6 +218,15 @@ pub(crate) struct PartId {
     pub(crate) item_id: String,
     pub(crate) output_index: u32,
     pub(crate) content_index: u32,
+}
+
+/// Which function call of which response an event is about.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CallPlace {
+    pub(crate) response_id: String,
+    pub(crate) item_id: String,
+    pub(crate) output_index: u32,
+    pub(crate) call_id: String,
 }
 
 /// A content part; its type names differ from those of an item's content.

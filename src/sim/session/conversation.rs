@@ -26,6 +26,10 @@ pub(crate) enum Position<'a> {
 }
 
 impl Conversation {
+    pub(crate) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
     pub(crate) fn item(&self, id: &str) -> Option<&Item> {
         self.items.iter().find(|item| item.id == id)
     }

@@ -22,10 +22,14 @@ impl Session {
             Some("root") => Position::Start,
             Some(id) => Position::After(id),
         };
-        let typed = item.is_typed();
+        let typed = item.typed_text();
+        let output = item.output().map(str::to_owned);
         self.add_item(item, position)?;
-        if typed {
-            self.occasion = Some(Occasion::Typed);
+        if let Some(text) = typed {
+            self.occasion = Some(Occasion::Typed(text));
+        }
+        if let Some(output) = output {
+            self.on_output(output);
         }
         Ok(())
     }
@@ -96,6 +100,7 @@ impl Session {
             }
         }?;
         self.agent.on_cut(&id, heard);
+        self.tally.truncates += 1;
         self.emit(ServerEvent::ItemTruncated {
             item_id: id,
             content_index,

@@ -4,6 +4,8 @@
 //! one response writes to the conversation at a time, and each that was created is done exactly
 //! once (unless a fault says otherwise); nothing follows a close; no input panics.
 
+pub(crate) mod calling;
+pub(crate) mod command;
 pub(crate) mod conversation;
 pub(crate) mod input;
 pub(crate) mod items;
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock;
 use crate::sim::agent::{Agent, Cast, Occasion};
+use crate::sim::faults::Faults;
 use crate::sim::protocol::client::{self, ClientEvent, Received};
 use crate::sim::protocol::error::ApiError;
 use crate::sim::protocol::ids::Ids;
@@ -28,7 +31,7 @@ use crate::sim::session::conversation::Conversation;
 use crate::sim::session::input::Input;
 use crate::sim::session::response::Response;
 use crate::sim::session::turns::{IdleWatch, PendingTranscript};
-use crate::sim::settings::{Fault, Settings};
+use crate::sim::settings::Settings;
 
 /// One session of the protocol.
 pub(crate) struct Session {
@@ -53,6 +56,12 @@ pub(crate) struct Session {
     cached: (u64, u64),
     transcripts: VecDeque<PendingTranscript>,
     idle: Option<IdleWatch>,
+    /// Spoken turns that were answered.
+    spoken_turns: u32,
+    tally: Tally,
+    faults: Faults,
+    /// A fault has silenced it for good.
+    muted: bool,
     outbox: VecDeque<Output>,
     closed: bool,
 }
@@ -60,6 +69,7 @@ pub(crate) struct Session {
 /// What makes a session one of its own.
 pub(crate) struct Setup {
     pub(crate) settings: Arc<Settings>,
+    pub(crate) faults: Faults,
     pub(crate) cast: Cast,
     pub(crate) purpose: Purpose,
     /// What it begins with.
@@ -74,13 +84,19 @@ pub(crate) struct Setup {
 #[derive(Debug)]
 pub(crate) enum Output {
     Event(Envelope),
+    /// A frame that is no event.
+    Garbage(&'static str),
+    /// The same, in binary.
+    BinaryGarbage,
     /// Close the connection, telling why.
     Close {
         code: u16,
         reason: String,
     },
-    /// Break the connection.
+    /// End the connection without a close.
     HangUp,
+    /// Reset the connection.
+    Reset,
 }
 
 impl Session {
@@ -105,6 +121,10 @@ impl Session {
             cached: (0, 0),
             transcripts: VecDeque::new(),
             idle: None,
+            spoken_turns: 0,
+            tally: Tally::default(),
+            muted: setup.faults.never_created,
+            faults: setup.faults,
             outbox: VecDeque::new(),
             closed: false,
         };
@@ -158,9 +178,8 @@ impl Session {
 
     /// Returns what is to be done next.
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
-        if self.settings.fault == Some(Fault::Mute) {
-            self.outbox
-                .retain(|output| !matches!(output, Output::Event(_)));
+        if self.muted || self.faults.mute {
+            self.outbox.retain(Output::is_end);
         }
         self.outbox.pop_front()
     }
@@ -265,6 +284,7 @@ impl Session {
 
     fn close(&mut self, code: u16, reason: String) {
         self.closed = true;
+        self.tally.closed_with = Some((code, reason.clone()));
         self.outbox.push_back(Output::Close { code, reason });
     }
 
@@ -279,8 +299,35 @@ impl Session {
 
     fn emit(&mut self, event: ServerEvent) {
         let event_id = self.ids.next("event");
-        self.outbox
-            .push_back(Output::Event(Envelope { event_id, event }));
+        self.tally.events += 1;
+        if self.faults.spoils(self.tally.events) {
+            self.spoil(self.tally.events);
+        }
+        let event = Output::Event(Envelope { event_id, event });
+        let last = self.outbox.len().checked_sub(1);
+        match last.filter(|_| self.faults.disorders(self.tally.events)) {
+            Some(last) => self.outbox.insert(last, event),
+            None => self.outbox.push_back(event),
+        }
+    }
+}
+
+/// What is counted for the report.
+#[derive(Default)]
+struct Tally {
+    events: u64,
+    responses_created: u64,
+    responses_cancelled: u64,
+    truncates: u64,
+    closed_with: Option<(u16, String)>,
+}
+
+impl Output {
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Event(_) | Self::Garbage(_) | Self::BinaryGarbage => false,
+            Self::Close { .. } | Self::HangUp | Self::Reset => true,
+        }
     }
 }
 
@@ -308,6 +355,7 @@ mod tests {
     use super::*;
     use crate::core::audio::Format;
     use crate::sim::codec::Encoder;
+    use crate::sim::faults::Fault;
     use crate::sim::settings::{AgentKind, Script};
     use crate::sim::voice::Voice;
 
@@ -617,6 +665,7 @@ mod tests {
             static START: LazyLock<Instant> = LazyLock::new(clock::now);
             let setup = Setup {
                 cast: Cast::new(&settings.agent).unwrap(),
+                faults: Faults::new(settings.fault),
                 settings: Arc::new(settings),
                 config: purpose.config(),
                 purpose,
@@ -687,7 +736,8 @@ mod tests {
                         self.log.push((self.now, event));
                     }
                     Output::Close { code, .. } => self.closed = Some(code),
-                    Output::HangUp => self.closed = Some(1006),
+                    Output::Garbage(_) | Output::BinaryGarbage => {}
+                    Output::HangUp | Output::Reset => self.closed = Some(1006),
                 }
             }
         }

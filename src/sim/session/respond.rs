@@ -8,16 +8,17 @@ use serde_json::Value;
 
 use crate::sim::agent::{Occasion, Prompt};
 use crate::sim::protocol::error::ApiError;
-use crate::sim::protocol::item::{Sound, Status, text_tokens};
+use crate::sim::protocol::item::{Item, Sound, Status, text_tokens};
 use crate::sim::protocol::reader::Read;
 use crate::sim::protocol::response::{Input, Place, ResponseParams};
-use crate::sim::protocol::server::{CachedTokens, InputTokens, RateLimit, ServerEvent};
+use crate::sim::protocol::server::{
+    CachedTokens, InputTokens, OutputTokens, RateLimit, ServerEvent,
+};
 use crate::sim::protocol::tools::Modality;
 use crate::sim::session::conversation::Position;
 use crate::sim::session::response::{Outcome, Response, Speaking, Stage};
 use crate::sim::session::{Output, Session};
-use crate::sim::settings::Fault;
-use crate::sim::speech::samples;
+use crate::sim::speech::{Speech, samples};
 
 /// The most responses that may be in the making.
 const MAX_RESPONSES: usize = 16;
@@ -77,6 +78,7 @@ impl Session {
             match (due, &response.stage) {
                 (None, _) => index += 1,
                 (Some(due), Stage::Thinking { .. }) => self.open(index, due),
+                (Some(due), Stage::Calling(_)) => self.call_on(index, due),
                 (Some(due), Stage::Speaking(_)) => self.say_next(index, due),
             }
             if self.closed {
@@ -105,16 +107,26 @@ impl Session {
         let input = self.input_tokens(&params)?;
         let (id, item_id) = (self.ids.next("resp"), self.ids.next("item"));
         let wall = self.wall(now);
+        let first_audio = self.faults.first_audio;
+        let first_audio = first_audio.unwrap_or(self.settings.first_audio);
+        let mut calls = Vec::new();
         let (speech, answers) = if in_conversation {
             let occasion = self.occasion.take().unwrap_or(Occasion::Asked);
             let answers = occasion.ended();
+            let plan = self.plan(&occasion, &params);
+            let silent = !plan.calls.is_empty() && !plan.speaks;
+            calls = plan.calls;
             let prompt = Prompt {
                 item_id: &item_id,
                 occasion,
                 answered_in: self.answered_in.take(),
                 wall,
             };
-            (self.agent.answer(prompt), answers)
+            let speech = match silent {
+                true => Speech::default(),
+                false => self.agent.answer(prompt),
+            };
+            (speech, answers)
         } else {
             (self.agent.aside(), None)
         };
@@ -123,13 +135,18 @@ impl Session {
             item_id,
             params,
             speech,
+            calls: calls.into(),
+            output: Vec::new(),
+            said: OutputTokens::default(),
             input,
             answers,
             stage: Stage::Thinking {
-                until: now + self.settings.first_audio,
+                until: now + first_audio,
             },
+            stalled: false,
         };
         self.idle = None;
+        self.tally.responses_created += 1;
         self.emit(ServerEvent::ResponseCreated {
             response: Box::new(response.object(None, &self.conversation_id)),
         });
@@ -179,10 +196,15 @@ impl Session {
     }
 
     fn open(&mut self, index: usize, now: Instant) {
-        if self.settings.fault == Some(Fault::FailResponses) {
+        if self.faults.fail_responses {
             return self.finish(index, Outcome::Failed, now);
         }
         let response = &mut self.responses[index];
+        if response.speech.samples() == 0
+            && let Some(call) = response.calls.pop_front()
+        {
+            return self.open_call(index, call, now);
+        }
         response.open(now);
         let item = response.item(Status::InProgress);
         let (at, part) = (response.part_id(), response.part(String::new()));
@@ -213,7 +235,7 @@ impl Session {
     fn say_next(&mut self, index: usize, now: Instant) {
         let delta = self.settings.delta;
         let delta = delta.clamp(Duration::from_millis(1), Duration::from_secs(5));
-        let interval = self.settings.delta_interval;
+        let interval = self.delta_interval();
         let response = &mut self.responses[index];
         let at = response.part_id();
         let modality = response.params.modality;
@@ -262,48 +284,40 @@ impl Session {
             return;
         }
         if over {
-            self.finish(index, Outcome::Completed, now);
+            self.go_on(index, now);
         } else if out_of_tokens {
             self.finish(index, Outcome::Incomplete("max_output_tokens"), now);
         }
     }
 
-    /// Goes wrong, if the settings say so at this point.
+    /// Goes wrong, if it is to at this point.
     fn misbehave(&mut self, index: usize, sent: usize) -> bool {
-        match self.settings.fault {
-            Some(Fault::Stall { after }) if sent >= samples(after) => {
-                if let Stage::Speaking(speaking) = &mut self.responses[index].stage {
-                    speaking.next = None;
-                }
-                true
-            }
-            Some(Fault::Drop { after }) if sent >= samples(after) => {
-                self.closed = true;
-                self.outbox.push_back(Output::HangUp);
-                true
-            }
-            Some(
-                Fault::Stall { .. }
-                | Fault::Drop { .. }
-                | Fault::Refuse { .. }
-                | Fault::Unauthorized
-                | Fault::Mute
-                | Fault::FailResponses,
-            )
-            | None => false,
+        let due = |after: Option<Duration>| after.is_some_and(|after| sent >= samples(after));
+        if due(self.faults.stall_after) {
+            self.responses[index].stalled = true;
+            return true;
         }
+        if due(self.faults.drop_after) {
+            self.break_off(Output::HangUp);
+            return true;
+        }
+        false
     }
 
-    fn finish(&mut self, index: usize, outcome: Outcome, now: Instant) {
-        let response = self.responses.remove(index);
-        if let Stage::Speaking(speaking) = &response.stage {
-            self.close_part(&response, speaking, outcome);
-            if outcome != Outcome::Completed {
-                let heard = response.speech.words_heard(speaking.sent);
-                self.agent.on_cut(&response.item_id, heard);
-            }
-        }
+    /// Returns the time from one delta to the next.
+    pub(crate) fn delta_interval(&self) -> Duration {
+        let slow = self.faults.delta_interval;
+        slow.unwrap_or(self.settings.delta_interval)
+    }
+
+    pub(crate) fn finish(&mut self, index: usize, outcome: Outcome, now: Instant) {
+        let mut response = self.responses.remove(index);
+        let unheard = response.unheard(now);
+        self.close_item(&mut response, outcome);
         let usage = response.usage();
+        if let Outcome::Cancelled(_) = outcome {
+            self.tally.responses_cancelled += 1;
+        }
         self.emit(ServerEvent::ResponseDone {
             response: Box::new(response.object(Some(outcome), &self.conversation_id)),
         });
@@ -317,12 +331,35 @@ impl Session {
             }],
         });
         if response.is_in_conversation() && outcome == Outcome::Completed {
-            self.watch_idle(response.unheard(now), now);
+            self.watch_idle(unheard, now);
         }
     }
 
+    /// Ends the item that a response is at, if it has begun one.
+    pub(crate) fn close_item(&mut self, response: &mut Response, outcome: Outcome) {
+        let item = match &response.stage {
+            Stage::Thinking { .. } => return,
+            Stage::Speaking(speaking) => {
+                if outcome != Outcome::Completed {
+                    let heard = response.speech.words_heard(speaking.sent);
+                    self.agent.on_cut(&response.item_id, heard);
+                }
+                let item = response.item(outcome.item_status());
+                self.close_part(response, speaking, &item);
+                item
+            }
+            Stage::Calling(calling) => {
+                let item = calling.item(outcome.item_status());
+                self.close_call(response, calling, &item);
+                item
+            }
+        };
+        response.said = response.output_tokens();
+        response.output.push(item.to_json(Sound::Omitted));
+    }
+
     /// Ends what the response has begun to say.
-    fn close_part(&mut self, response: &Response, speaking: &Speaking, outcome: Outcome) {
+    fn close_part(&mut self, response: &Response, speaking: &Speaking, item: &Item) {
         let (at, text) = (response.part_id(), speaking.text.clone());
         match response.params.modality {
             Modality::Audio => {
@@ -341,19 +378,29 @@ impl Session {
             at: at.clone(),
             part: response.part(text),
         });
-        let item = response.item(outcome.item_status());
+        self.close_output(response, at.response_id, at.output_index, item);
+    }
+
+    /// Ends an item, in the conversation and in its response.
+    pub(crate) fn close_output(
+        &mut self,
+        response: &Response,
+        response_id: String,
+        output_index: u32,
+        item: &Item,
+    ) {
         let shown = item.to_json(Sound::Omitted);
         if response.is_in_conversation() {
             let previous_item_id = self.conversation.previous_id(&item.id);
-            self.conversation.replace(item);
+            self.conversation.replace(item.clone());
             self.emit(ServerEvent::ItemDone {
                 item: shown.clone(),
                 previous_item_id,
             });
         }
         self.emit(ServerEvent::OutputItemDone {
-            response_id: at.response_id,
-            output_index: 0,
+            response_id,
+            output_index,
             item: shown,
         });
     }
@@ -365,7 +412,7 @@ impl Speaking {
         self.words += words.len();
         self.text.extend(words.iter().map(String::as_str));
         self.sent = sent;
-        self.next = Some(next);
+        self.next = next;
         if let Some(transcript) = &mut self.kept.transcript {
             transcript.extend(words.iter().map(String::as_str));
             self.kept.samples = sent;

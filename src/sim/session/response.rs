@@ -1,26 +1,38 @@
 //! A response while it is being made.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::sim::codec::Encoder;
-use crate::sim::protocol::item::{Body, Content, Item, Role, Sound, Spoken, Status, text_tokens};
+use crate::sim::protocol::item::{Body, Content, Item, Role, Spoken, Status, text_tokens};
 use crate::sim::protocol::response::{Place, ResponseParams};
 use crate::sim::protocol::server::{
     FailureBody, InputTokens, OutputTokens, Part, PartId, ResponseAudioObject, ResponseObject,
     StatusDetails, Usage,
 };
 use crate::sim::protocol::tools::Modality;
+use crate::sim::session::calling::{Call, Calling};
 use crate::sim::speech::{Speech, duration};
 
 pub(crate) struct Response {
     pub(crate) id: String,
     pub(crate) item_id: String,
     pub(crate) params: ResponseParams,
+    /// What is said first; the calls follow.
     pub(crate) speech: Speech,
+    pub(crate) calls: VecDeque<Call>,
+    /// The items that are done, as they are shown.
+    pub(crate) output: Vec<Value>,
+    /// The tokens of these.
+    pub(crate) said: OutputTokens,
     pub(crate) input: InputTokens,
     /// When the person's last sound came, if this answers it.
     pub(crate) answers: Option<Instant>,
     pub(crate) stage: Stage,
+    /// A fault has silenced it.
+    pub(crate) stalled: bool,
 }
 
 pub(crate) enum Stage {
@@ -29,12 +41,12 @@ pub(crate) enum Stage {
         until: Instant,
     },
     Speaking(Speaking),
+    Calling(Calling),
 }
 
 pub(crate) struct Speaking {
     pub(crate) since: Instant,
-    /// `None` once a fault has silenced it.
-    pub(crate) next: Option<Instant>,
+    pub(crate) next: Instant,
     /// How many samples and words have been sent.
     pub(crate) sent: usize,
     pub(crate) words: usize,
@@ -55,25 +67,45 @@ pub(crate) enum Outcome {
 
 impl Response {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        match &self.stage {
-            Stage::Thinking { until } => Some(*until),
+        let next = match &self.stage {
+            Stage::Thinking { until } => *until,
             Stage::Speaking(speaking) => speaking.next,
-        }
+            Stage::Calling(calling) => calling.next,
+        };
+        (!self.stalled).then_some(next)
     }
 
     pub(crate) fn is_in_conversation(&self) -> bool {
         self.params.conversation == Place::Conversation
     }
 
+    /// Whether it is about to say this item.
     pub(crate) fn writes(&self, item_id: &str) -> bool {
-        self.item_id == item_id
+        match &self.stage {
+            Stage::Thinking { .. } | Stage::Speaking(_) => self.item_id == item_id,
+            Stage::Calling(_) => false,
+        }
+    }
+
+    /// Returns the item that it is at, if it is this one.
+    pub(crate) fn item_so_far(&self, item_id: &str) -> Option<Item> {
+        match &self.stage {
+            Stage::Speaking(speaking) if self.item_id == item_id => Some(Item {
+                status: Status::InProgress,
+                ..self.spoken_item(speaking, Status::Incomplete)
+            }),
+            Stage::Calling(calling) if calling.item_id == item_id => {
+                Some(calling.item(Status::InProgress))
+            }
+            Stage::Thinking { .. } | Stage::Speaking(_) | Stage::Calling(_) => None,
+        }
     }
 
     /// Begins to speak.
     pub(crate) fn open(&mut self, now: Instant) {
         self.stage = Stage::Speaking(Speaking {
             since: now,
-            next: Some(now),
+            next: now,
             sent: 0,
             words: 0,
             text: String::new(),
@@ -89,7 +121,10 @@ impl Response {
     pub(crate) fn spoken_mut(&mut self) -> Option<&mut Spoken> {
         match (&mut self.stage, self.params.modality) {
             (Stage::Speaking(speaking), Modality::Audio) => Some(&mut speaking.kept),
-            (Stage::Speaking(_) | Stage::Thinking { .. }, Modality::Audio | Modality::Text) => None,
+            (
+                Stage::Speaking(_) | Stage::Thinking { .. } | Stage::Calling(_),
+                Modality::Audio | Modality::Text,
+            ) => None,
         }
     }
 
@@ -109,17 +144,24 @@ impl Response {
         }
     }
 
-    /// Returns the item as it stands.
+    /// Returns what is said as an item, as it stands.
     pub(crate) fn item(&self, status: Status) -> Item {
-        let content = match (&self.stage, self.params.modality, status) {
-            (Stage::Thinking { .. }, _, _) | (_, _, Status::InProgress) => Vec::new(),
-            (Stage::Speaking(speaking), Modality::Audio, _) => {
-                vec![Content::OutputAudio(speaking.kept.clone())]
-            }
-            (Stage::Speaking(speaking), Modality::Text, _) => {
-                vec![Content::OutputText(speaking.text.clone())]
-            }
+        match &self.stage {
+            Stage::Speaking(speaking) => self.spoken_item(speaking, status),
+            Stage::Thinking { .. } | Stage::Calling(_) => self.message(Vec::new(), status),
+        }
+    }
+
+    fn spoken_item(&self, speaking: &Speaking, status: Status) -> Item {
+        let content = match (self.params.modality, status) {
+            (_, Status::InProgress) => Vec::new(),
+            (Modality::Audio, _) => vec![Content::OutputAudio(speaking.kept.clone())],
+            (Modality::Text, _) => vec![Content::OutputText(speaking.text.clone())],
         };
+        self.message(content, status)
+    }
+
+    fn message(&self, content: Vec<Content>, status: Status) -> Item {
         Item {
             id: self.item_id.clone(),
             status,
@@ -132,15 +174,20 @@ impl Response {
 
     /// Returns the tokens that have been said.
     pub(crate) fn output_tokens(&self) -> OutputTokens {
-        match &self.stage {
-            Stage::Thinking { .. } => OutputTokens::default(),
-            Stage::Speaking(speaking) => OutputTokens {
-                text_tokens: text_tokens(&speaking.text),
-                audio_tokens: match self.params.modality {
+        let (text, audio) = match &self.stage {
+            Stage::Thinking { .. } => (0, 0),
+            Stage::Speaking(speaking) => (
+                text_tokens(&speaking.text),
+                match self.params.modality {
                     Modality::Audio => duration(speaking.sent).as_millis() as u64 / 50,
                     Modality::Text => 0,
                 },
-            },
+            ),
+            Stage::Calling(calling) => calling.item(Status::Incomplete).tokens(),
+        };
+        OutputTokens {
+            text_tokens: self.said.text_tokens + text,
+            audio_tokens: self.said.audio_tokens + audio,
         }
     }
 
@@ -149,17 +196,15 @@ impl Response {
         match (&self.stage, self.params.modality) {
             (Stage::Speaking(speaking), Modality::Audio) => duration(speaking.sent)
                 .saturating_sub(now.saturating_duration_since(speaking.since)),
-            (Stage::Speaking(_) | Stage::Thinking { .. }, _) => Duration::ZERO,
+            (Stage::Speaking(_) | Stage::Thinking { .. } | Stage::Calling(_), _) => Duration::ZERO,
         }
     }
 
     /// Returns the response as `response.created` (without an outcome) and `response.done` show it.
     pub(crate) fn object(&self, outcome: Option<Outcome>, conversation_id: &str) -> ResponseObject {
-        let output = match (&self.stage, outcome) {
-            (Stage::Speaking(_), Some(outcome)) => {
-                vec![self.item(outcome.item_status()).to_json(Sound::Omitted)]
-            }
-            (Stage::Speaking(_) | Stage::Thinking { .. }, _) => Vec::new(),
+        let output = match outcome {
+            Some(_) => self.output.clone(),
+            None => Vec::new(),
         };
         ResponseObject {
             object: "realtime.response",
@@ -180,12 +225,12 @@ impl Response {
         }
     }
 
-    /// A response that said nothing cost nothing.
+    /// Returns what it cost, once it is over. A response that said nothing cost nothing.
     pub(crate) fn usage(&self) -> Usage {
-        let Stage::Speaking(_) = &self.stage else {
-            return Usage::default();
+        let output = match &self.stage {
+            Stage::Thinking { .. } => return Usage::default(),
+            Stage::Speaking(_) | Stage::Calling(_) => self.said,
         };
-        let output = self.output_tokens();
         let input_tokens = self.input.text_tokens + self.input.audio_tokens;
         let output_tokens = output.text_tokens + output.audio_tokens;
         Usage {
