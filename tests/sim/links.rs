@@ -35,13 +35,9 @@ async fn a_transcription_comes_configured_and_says_what_was_said() {
             .await
             .unwrap();
     }
-    let completed = "conversation.item.input_audio_transcription.completed";
     let transcript = loop {
-        if let FromVoice::Event(json) = link.inbox.recv().await.unwrap() {
-            let event: Value = serde_json::from_str(json.as_str()).unwrap();
-            if event["type"] == completed {
-                break event["transcript"].as_str().unwrap().to_owned();
-            }
+        if let FromVoice::Transcribed { text, .. } = link.inbox.recv().await.unwrap() {
+            break text.0;
         }
     };
     assert!(transcript.starts_with("[speech, "), "{transcript}");
