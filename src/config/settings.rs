@@ -371,11 +371,9 @@ pub const SETTINGS: &[Setting] = &[
         value: "DURATION",
         default: Fallback::Value("700ms"),
         range: Some(("0ms", "5s")),
-        about: "How long an answer pauses when the relay's own detector hears the person, until \
-                the provider hears them too: then it is cut, else it sounds on from where it \
-                stopped. `0ms` leaves interruptions to the provider alone. Where the provider \
-                does not cut its answers by itself (push to talk, `interrupt_response: false`) \
-                nothing is paused.",
+        about: "How long an answer pauses when the relay itself hears the person, for the provider \
+                to hear them too: it is cut then, else it sounds on. `0ms` leaves interruptions to \
+                the provider. Where that cuts nothing by itself nothing is paused.",
         secret: false,
     },
     Setting {
