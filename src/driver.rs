@@ -7,6 +7,7 @@
 //!   provider slows the client down, and the other way round, and nothing piles up here.
 //! - Whoever listens beside the client slows nobody down, and ends nothing by going.
 
+mod links;
 mod observer;
 
 use std::future::poll_fn;
@@ -17,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::core::latency::Recorder;
-use crate::core::port::{
-    CloseReason, Fault, FromClient, FromIssuer, FromVoice, ToClient, ToIssuer, ToVoice,
-};
+use crate::core::port::{CloseReason, Fault, FromClient, FromIssuer, ToClient, ToIssuer, ToVoice};
 use crate::core::session::{Effect, Input, Loss, Neighbor, Session};
 use crate::core::tally::Ledger;
+use crate::driver::links::Links;
+
+pub use links::{Dialer, Dialing, VoiceLine};
 
 pub use crate::driver::observer::{Observer, Seen, View};
 
@@ -45,7 +47,9 @@ pub struct Line<Out, In> {
 pub struct Lines {
     /// Absent where the provider carries the call's sound itself, until a client joins.
     pub client: Option<ClientLine>,
-    pub voice: Line<ToVoice, FromVoice>,
+    pub voice: VoiceLine,
+    /// For the links that follow.
+    pub dialer: Dialer,
     /// Those who come while the session runs.
     pub arrivals: mpsc::Receiver<Arrival>,
     /// Shows the session to others.
@@ -89,18 +93,19 @@ pub async fn run(
 ) -> CloseReason {
     let Lines {
         client,
-        mut voice,
+        voice,
+        dialer,
         mut arrivals,
         mut observer,
     } = lines;
+    let mut links = Links::new(voice, dialer);
     let mut audience = Audience {
         client,
         newcomer: None,
         sidebands: vec![],
     };
     let mut shutting_down = false;
-    let mut voice_gone = false;
-    loop {
+    let reason = 'session: loop {
         while let Some(effect) = session.poll_effect() {
             observer.say(&effect, &session, clock::now());
             let consequence = match effect {
@@ -113,9 +118,23 @@ pub async fn run(
                     audience.tell_sidebands(&message);
                     None
                 }
-                Effect::Voice(message) => voice
-                    .send(message)
-                    .map(|loss| Input::Lost(Neighbor::Voice, loss)),
+                Effect::Voice(message) => links.say(message),
+                Effect::Next(message) => {
+                    links.say_next(message);
+                    None
+                }
+                Effect::Switch => {
+                    links.switch();
+                    None
+                }
+                Effect::HangUp => {
+                    links.hang_up();
+                    None
+                }
+                Effect::Dialer(question) => {
+                    links.ask(question);
+                    None
+                }
                 Effect::Issuer(question) => Some(Input::Issuer(issuer(question))),
                 Effect::Record(sample) => {
                     recorder(sample);
@@ -125,7 +144,7 @@ pub async fn run(
                     ledger(tally);
                     None
                 }
-                Effect::Close(reason) => return reason,
+                Effect::Close(reason) => break 'session reason,
             };
             if let Some(input) = consequence {
                 let now = clock::now();
@@ -135,6 +154,7 @@ pub async fn run(
         }
 
         let onward = audience.client.as_ref().map(|line| line.outbox.clone());
+        let upward = links.outbox();
         let input = tokio::select! {
             biased;
             () = signals.cancel.cancelled() => Input::HungUp,
@@ -160,14 +180,8 @@ pub async fn run(
                 }
                 continue;
             }
-            input = hear(&mut voice.inbox, onward.as_ref()), if !voice_gone => match input {
-                Some(message) => Input::Voice(message),
-                None => {
-                    voice_gone = true;
-                    Input::Lost(Neighbor::Voice, Loss::Gone)
-                }
-            },
-            heard = audience.hear(&voice.outbox) => match audience.admit(heard) {
+            input = links.hear(onward.as_ref()) => input,
+            heard = audience.hear(upward.as_ref()) => match audience.admit(heard) {
                 Some(Admitted::Said(message)) => Input::Client(message),
                 Some(Admitted::Left) => Input::Lost(Neighbor::Client, Loss::Gone),
                 Some(Admitted::Attached(first)) => {
@@ -182,7 +196,11 @@ pub async fn run(
         let now = clock::now();
         observer.hear(&input, now);
         session.handle(input, now);
-    }
+    };
+    drop(audience);
+    links.close().await;
+
+    reason
 }
 
 /// All who listen to a session.
@@ -243,8 +261,13 @@ impl Audience {
     }
 
     /// Waits for a word of anyone's, and for room to pass it on.
-    async fn hear(&mut self, onward: &mpsc::Sender<ToVoice>) -> (Listener, Option<FromClient>) {
-        make_room(onward).await;
+    async fn hear(
+        &mut self,
+        onward: Option<&mpsc::Sender<ToVoice>>,
+    ) -> (Listener, Option<FromClient>) {
+        if let Some(onward) = onward {
+            make_room(onward).await;
+        }
 
         poll_fn(|cx| {
             let client = self.client.iter_mut().map(|line| (Listener::Client, line));
@@ -325,18 +348,6 @@ impl Audience {
     }
 }
 
-/// Waits for a neighbor's next message, and for room to pass it on.
-async fn hear<In, Out>(
-    inbox: &mut mpsc::Receiver<In>,
-    onward: Option<&mpsc::Sender<Out>>,
-) -> Option<In> {
-    if let Some(onward) = onward {
-        make_room(onward).await;
-    }
-
-    inbox.recv().await
-}
-
 async fn make_room<Out>(onward: &mpsc::Sender<Out>) {
     // If the way on is closed there is nothing to wait for: the session will be told.
     drop(onward.reserve_many(ROOM).await);
@@ -369,7 +380,7 @@ mod tests {
 
     use crate::core::audio::Format;
     use crate::core::playout::PlayoutConfig;
-    use crate::core::port::{ClientEvent, Json, Notice, ToVoice, VoiceSession};
+    use crate::core::port::{ClientEvent, FromVoice, Json, Notice, ToVoice, VoiceSession};
     use crate::core::session::{Playback, SessionConfig};
 
     const QUEUE: usize = 64;
@@ -571,7 +582,11 @@ mod tests {
             };
             let lines = Lines {
                 client: Some(line),
-                voice: Line { outbox, inbox },
+                voice: VoiceLine {
+                    line: Line { outbox, inbox },
+                    tasks: JoinSet::new(),
+                },
+                dialer: Box::new(|_| None),
                 arrivals: comings,
                 observer: Observer::nobody(),
             };
@@ -651,6 +666,7 @@ mod tests {
             interrupts: true,
             responds: true,
             silence: Duration::ZERO,
+            ..VoiceSession::default()
         };
 
         FromVoice::Session(session, "created".into())

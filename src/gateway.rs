@@ -1,14 +1,20 @@
-//! Picks the upstream for a voice link.
+//! Picks the upstream for a voice link, and shares what is learned about its health.
 //!
 //! There is one voice upstream for now; what it takes to open a link is asked for here and
 //! nowhere else, so that a second one changes this file only.
+//!
+//! **Invariant:** an upstream that has failed too often lately is not asked; the lock on its health is
+//! held for no longer than it takes to look.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::clock;
 use crate::core::latency::Recorder;
-use crate::core::port::Fault;
+use crate::core::port::{Fault, Json};
+use crate::core::resilience::{Breaker, BreakerConfig, Outcome, Standing};
 use crate::provider::calls::{Calls, Created};
 use crate::provider::realtime::{self, Link, Target};
 use crate::provider::{OpenError, Patience, Upstream};
@@ -45,6 +51,11 @@ impl Opening {
         })
     }
 
+    /// Whoever opens the next link wants it with what this `session.update` has changed.
+    pub fn adopt(&mut self, update: &Json) {
+        self.session.adopt(update);
+    }
+
     /// Wants to join the provider's own call of this name, as it is.
     pub fn sideband(call: String) -> Self {
         Self {
@@ -71,22 +82,51 @@ pub struct Gateway {
     calls: Calls,
     patience: Patience,
     recorder: Recorder,
+    breaker: Mutex<Breaker>,
 }
 
 impl Gateway {
-    pub fn new(upstream: Upstream, patience: Patience, recorder: Recorder) -> Self {
+    pub fn new(
+        upstream: Upstream,
+        patience: Patience,
+        breaker: BreakerConfig,
+        recorder: Recorder,
+    ) -> Self {
         Self {
             calls: Calls::new(upstream.clone(), patience),
             upstream,
             patience,
             recorder,
+            breaker: Mutex::new(Breaker::new(breaker)),
         }
+    }
+
+    /// Tells how the upstream has been lately.
+    pub fn standing(&self) -> Standing {
+        self.breaker().standing(clock::now())
     }
 
     /// Opens a link that is ready for use. A call that is not known yet is asked for again.
     pub async fn open(&self, opening: &Opening) -> Result<Link, OpenError> {
+        let admitted = self.breaker().admit(clock::now());
+        let ticket = admitted.map_err(|resting| OpenError::Resting {
+            retry_after: resting.retry_after,
+        })?;
+        let opened = self.ask(opening).await;
+        let outcome = match &opened {
+            Ok(_) => Outcome::Success,
+            // A call that has ended, or is about to, says nothing of the provider.
+            Err(_) if opening.target.is_call() => Outcome::Neutral,
+            Err(error) => outcome(error),
+        };
+        self.breaker().settle(ticket, outcome, clock::now());
+
+        opened.inspect_err(|error| self.warn(error, "No voice link"))
+    }
+
+    async fn ask(&self, opening: &Opening) -> Result<Link, OpenError> {
         let mut waits = KNOWN_AFTER.iter();
-        let opened = loop {
+        loop {
             let opened = realtime::open(
                 &self.upstream,
                 &opening.target,
@@ -99,11 +139,9 @@ impl Gateway {
                 (Err(error), Some(wait)) if error.is_unknown_call() => {
                     tokio::time::sleep(Duration::from_millis(*wait)).await;
                 }
-                _ => break opened,
+                _ => return opened,
             }
-        };
-
-        opened.inspect_err(|error| self.warn(error, "No voice link"))
+        }
     }
 
     /// Creates a call at the provider, for the device that made this offer.
@@ -125,8 +163,24 @@ impl Gateway {
         ended.inspect_err(|error| self.warn(error, "A call at the provider may go on"))
     }
 
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        // Nothing in it can be half done.
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn warn(&self, error: &OpenError, so: &str) {
         tracing::warn!(%error, base_url = self.upstream.base_url, "{so}");
+    }
+}
+
+/// What a failure says of the upstream's health.
+fn outcome(error: &OpenError) -> Outcome {
+    match error {
+        // The client has asked for what nobody grants.
+        OpenError::Refused(_) | OpenError::Resting { .. } => Outcome::Neutral,
+        OpenError::Credential(_) | OpenError::Busy { .. } | OpenError::Unreachable(_) => {
+            Outcome::Failure
+        }
     }
 }
 
@@ -172,6 +226,32 @@ mod tests {
 
         assert!(error.is_unknown_call(), "{error}");
         assert_eq!(provider.asked(), 1 + KNOWN_AFTER.len() as u32);
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_keeps_failing_is_left_alone() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = Upstream {
+            base_url: format!("http://{}", silent.local_addr().unwrap()),
+            api_key: "sk-test".to_owned(),
+        };
+        drop(silent);
+        let breaker = BreakerConfig {
+            failures: 2,
+            ..BreakerConfig::default()
+        };
+        let gateway = Gateway::new(upstream, Patience::default(), breaker, Arc::new(|_| {}));
+        let model = "gpt-realtime-2.1".to_owned();
+        let opening = Opening::conversation(model, Value::Null, Carrier::WebRtc).unwrap();
+
+        for _ in 0..2 {
+            let opened = gateway.open(&opening).await;
+            assert!(matches!(opened, Err(OpenError::Unreachable(_))));
+        }
+        let resting = gateway.open(&opening).await;
+
+        assert!(matches!(resting, Err(OpenError::Resting { .. })));
+        assert_eq!(gateway.standing(), Standing::Open);
     }
 
     /// How a provider says that it does not know a call.
@@ -228,7 +308,8 @@ mod tests {
                 base_url: self.base_url.clone(),
                 api_key: "sk-test".to_owned(),
             };
-            Gateway::new(upstream, Patience::default(), Arc::new(|_| {}))
+            let breaker = BreakerConfig::default();
+            Gateway::new(upstream, Patience::default(), breaker, Arc::new(|_| {}))
         }
 
         fn asked(&self) -> u32 {

@@ -165,6 +165,26 @@ const FALSE_ALARMS: Counter = Counter {
     help: "Pauses that the provider did not confirm: the answer sounded on.",
     label: None,
 };
+const LINKS_LOST: Counter = Counter {
+    name: "voxline_provider_links_lost_total",
+    help: "Links to the provider that were lost while their conversation went on, by reason.",
+    label: Some("reason"),
+};
+const LINKS_RESTORED: Counter = Counter {
+    name: "voxline_provider_links_restored_total",
+    help: "Lost links that another one has replaced.",
+    label: None,
+};
+const LINKS_ROLLED_OVER: Counter = Counter {
+    name: "voxline_provider_links_rolled_over_total",
+    help: "Links that were replaced before the provider's session reached its greatest length.",
+    label: None,
+};
+const LINKS_GIVEN_UP: Counter = Counter {
+    name: "voxline_provider_links_given_up_total",
+    help: "Conversations that ended because no other link could be had in time.",
+    label: None,
+};
 const PROVIDER_TOKENS: Counter = Counter {
     name: "voxline_provider_tokens_total",
     help: "Tokens that providers bill for; `input_cached` is part of the other inputs.",
@@ -193,6 +213,10 @@ impl Counters {
             &ABANDONED,
             &PAUSES,
             &FALSE_ALARMS,
+            &LINKS_LOST,
+            &LINKS_RESTORED,
+            &LINKS_ROLLED_OVER,
+            &LINKS_GIVEN_UP,
         ];
         let counters = Self(Mutex::default());
         for counter in own.iter().chain(others) {
@@ -251,6 +275,10 @@ impl Counters {
             Tally::Cut(source) => self.cut(source, 1),
             Tally::Paused => self.add(&PAUSES, "", 1),
             Tally::FalseAlarm => self.add(&FALSE_ALARMS, "", 1),
+            Tally::LinkLost(reason) => self.add(&LINKS_LOST, reason.name(), 1),
+            Tally::LinkRestored(_) => self.add(&LINKS_RESTORED, "", 1),
+            Tally::RolledOver => self.add(&LINKS_ROLLED_OVER, "", 1),
+            Tally::LinkGivenUp => self.add(&LINKS_GIVEN_UP, "", 1),
             Tally::Used(usage) => self.used(usage),
         }
     }

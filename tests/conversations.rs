@@ -15,14 +15,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use voxline::core::audio::Format;
+use voxline::core::item::{Body, Item, Role, Words};
 use voxline::core::playout::PlayoutConfig;
 use voxline::core::port::{
-    ClientEvent, Credential, Fault, FromClient, FromIssuer, FromVoice, Json, LinkEnd, Network,
-    Notice, Output, Played, ResponseOutcome, Speech, ToClient, ToIssuer, ToVoice, Usage,
-    VoiceSession,
+    ClientEvent, Credential, DialFailure, Fault, FromClient, FromDialer, FromIssuer, FromVoice,
+    Json, LinkEnd, Network, Notice, Output, Played, ResponseOutcome, Restored, Speech, Stage,
+    ToClient, ToDialer, ToIssuer, ToVoice, Usage, Utterance, VoiceSession,
 };
+use voxline::core::resilience::BackoffConfig;
 use voxline::core::session::{
-    Access, Effect, Input, Loss, Neighbor, Playback, Session, SessionConfig,
+    Access, Effect, Input, Loss, Neighbor, Playback, RecoveryConfig, Session, SessionConfig,
 };
 use voxline::core::token::{Renewal, RotationConfig};
 
@@ -82,6 +84,15 @@ impl Replay {
         if let Some(millis) = setting("barge-in wait") {
             config.barge_in_wait = ms(number(millis));
         }
+        config.recovery = setting("recovers").map(|window| RecoveryConfig {
+            window: ms(number(window)),
+            link_length: ms(setting("link length").map_or(3_600_000, number)),
+            backoff: BackoffConfig {
+                base: Duration::ZERO,
+                cap: Duration::ZERO,
+            },
+            ..RecoveryConfig::default()
+        });
         config.max_length = setting("max length").map(|millis| ms(number(millis)));
         let mut life = Duration::ZERO;
         if let Some(token) = setting("token") {
@@ -145,9 +156,12 @@ impl Replay {
                 Effect::Everyone(message) => self.said("client", message),
                 Effect::Client(message) => self.said("client", message),
                 Effect::Sidebands(message) => self.said("sidebands", message),
-                Effect::Voice(ToVoice::Event(json)) => format!("voice: event {}", json.as_str()),
-                Effect::Voice(ToVoice::Audio { frame, .. }) => format!("voice: append {frame:?}"),
-                Effect::Voice(message) => format!("voice: {message:?}"),
+                Effect::Voice(message) => told("voice", &message),
+                Effect::Next(message) => told("next", &message),
+                Effect::Switch => "switch".to_owned(),
+                Effect::HangUp => "hang up".to_owned(),
+                Effect::Dialer(ToDialer::Adopt(json)) => format!("adopt {}", json.as_str()),
+                Effect::Dialer(ToDialer::Open) => "dial".to_owned(),
                 Effect::Issuer(question) => {
                     let answer = self.issuer.answer(&question, self.origin + at);
                     self.session.handle(Input::Issuer(answer), self.origin + at);
@@ -206,6 +220,35 @@ impl Replay {
             ToClient::Flush => format!("{to}: Flush"),
             ToClient::Close(reason) => format!("{to}: Close({reason:?})"),
         }
+    }
+}
+
+/// What a link is told.
+fn told(link: &str, message: &ToVoice) -> String {
+    match message {
+        ToVoice::Event(json) => format!("{link}: event {}", json.as_str()),
+        ToVoice::Audio { frame, .. } => format!("{link}: append {frame:?}"),
+        ToVoice::Restore(Restored { item, after, sound }) => {
+            let said = match &item.body {
+                Body::Message { role, words } => format!("{role:?} {:?}", words.text.0),
+                other @ (Body::Call { .. } | Body::Output { .. } | Body::Other(_)) => {
+                    format!("{other:?}")
+                }
+            };
+            let after = after.as_ref().map_or("the start", |id| id.as_str());
+            let sound = sound.as_ref().map(|frame| format!(" with {frame:?}"));
+            let sound = sound.unwrap_or_default();
+            format!("{link}: restore {} after {after}: {said}{sound}", item.id)
+        }
+        ToVoice::All(messages) => {
+            let messages = messages.iter().map(|message| told(link, message));
+            messages.collect::<Vec<_>>().join("\n        ")
+        }
+        message @ (ToVoice::Cancel(_)
+        | ToVoice::Truncate { .. }
+        | ToVoice::Delete(_)
+        | ToVoice::ClearOutput
+        | ToVoice::Respond) => format!("{link}: {message:?}"),
     }
 }
 
@@ -283,6 +326,16 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
         ["client", "response.create"] => {
             Input::Client(FromClient::Event(ClientEvent::CreateResponse, json))
         }
+        ["client", "update", ..] => {
+            Input::Client(FromClient::Event(ClientEvent::UpdateSession, json))
+        }
+        ["client", "create", ..] => Input::Client(FromClient::Event(ClientEvent::CreateItem, json)),
+        ["client", "commit"] => Input::Client(FromClient::Event(ClientEvent::CommitAudio, json)),
+        ["client", "truncate", item, heard] => Input::Client(FromClient::Truncate {
+            item: (*item).into(),
+            heard: ms(number(heard)),
+            json,
+        }),
         ["client", "response.cancel"] | ["client", "event", ..] => {
             Input::Client(FromClient::Event(ClientEvent::Other, json))
         }
@@ -312,6 +365,8 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
                 interrupts: !flags.contains(&"no-interrupt"),
                 responds: !flags.contains(&"no-respond"),
                 silence: ms(200),
+                detects: !flags.contains(&"no-detect"),
+                ..VoiceSession::default()
             },
             json,
         )),
@@ -335,6 +390,57 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
             item: (*item).into(),
             content_index: 0,
             payload: sound(millis),
+            json,
+        }),
+        ["next", rest @ ..] => {
+            let (_, step) = parse(&format!("{} {}", at.as_millis(), rest.join(" ")), origin)?;
+            let Step::Input(Input::Voice(message)) = step else {
+                panic!("not a link's words: {line}");
+            };
+            return Some((at, Step::Input(Input::Next(message))));
+        }
+        ["dial", "failed"] => Input::Dialer(FromDialer::Failed(DialFailure::Unreachable)),
+        ["dial", "busy", millis] => Input::Dialer(FromDialer::Failed(DialFailure::Busy {
+            retry_after: Some(ms(number(millis))),
+        })),
+        ["committed", item] => Input::Voice(FromVoice::Committed {
+            item: (*item).into(),
+            json,
+        }),
+        ["item", stage, item, "after", after, role, words @ ..] => Input::Voice(FromVoice::Item {
+            item: Item {
+                id: (*item).into(),
+                body: body(role, words),
+            },
+            after: (*after != "-").then(|| (*after).into()),
+            stage: match *stage {
+                "added" => Stage::Added,
+                "done" => Stage::Done,
+                _ => panic!("not a stage: {stage}"),
+            },
+            json,
+        }),
+        ["item-deleted", item] => Input::Voice(FromVoice::ItemDeleted {
+            item: (*item).into(),
+            json,
+        }),
+        ["item-truncated", item, heard] => Input::Voice(FromVoice::ItemTruncated {
+            item: (*item).into(),
+            heard: ms(number(heard)),
+            json,
+        }),
+        ["transcribed", item, words @ ..] => Input::Voice(FromVoice::Transcribed {
+            item: (*item).into(),
+            text: words.join(" ").as_str().into(),
+            json,
+        }),
+        ["says", response, item, words @ ..] => Input::Voice(FromVoice::Delta {
+            said: Some(Utterance {
+                item: (*item).into(),
+                text: (words.join(" ") + " ").as_str().into(),
+                aloud: true,
+            }),
+            response: (*response).into(),
             json,
         }),
         ["text", response, ..] => Input::Voice(FromVoice::Delta {
@@ -372,10 +478,10 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
             (*response).into(),
             json,
         )),
-        ["error", code] => Input::Voice(FromVoice::Error {
+        ["error", code, refused @ ..] => Input::Voice(FromVoice::Error {
             code: (*code).to_owned(),
             answers_relay: false,
-            refuses: None,
+            refuses: (!refused.is_empty()).then_some(ClientEvent::UpdateSession),
             json,
         }),
         ["link", "lost"] => Input::Voice(FromVoice::Down(LinkEnd::Lost)),
@@ -387,6 +493,34 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
     };
 
     Some((at, Step::Input(input)))
+}
+
+fn body(role: &str, words: &[&str]) -> Body {
+    let text = words.join(" ");
+    let role = match role {
+        "system" => Role::System,
+        "user" | "voice" => Role::User,
+        "assistant" => Role::Assistant,
+        "call" => {
+            return Body::Call {
+                call: words[0].into(),
+                name: words[1].to_owned(),
+                arguments: words.get(2).copied().unwrap_or_default().into(),
+            };
+        }
+        "output" => {
+            return Body::Output {
+                call: words[0].into(),
+                output: words[1].into(),
+            };
+        }
+        _ => panic!("not an item: {role}"),
+    };
+
+    Body::Message {
+        role,
+        words: Words::written(text),
+    }
 }
 
 fn sound(millis: &str) -> Bytes {

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["core"]),
     ("diagnosis", &["core"]),
     ("provider", &["clock", "core", "wire"]),
-    ("gateway", &["core", "provider", "wire"]),
+    ("gateway", &["clock", "core", "provider", "wire"]),
     ("client", &["clock", "core", "media", "wire"]),
     ("driver", &["clock", "core"]),
     (

@@ -47,6 +47,7 @@ pub struct Config {
     pub limits: Limits,
     pub tuning: Tuning,
     pub diagnosis: Diagnosis,
+    pub recovery: Recovery,
     pub sim: sim::Settings,
     pub log: Log,
 }
@@ -117,6 +118,19 @@ pub struct Diagnosis {
     pub events: usize,
     pub ended: usize,
     pub ended_for: Duration,
+}
+
+/// How conversations outlive their links to the provider.
+#[derive(Clone, Copy, Debug)]
+pub struct Recovery {
+    /// Zero if they do not.
+    pub window: Duration,
+    pub history: u32,
+    pub sound: Duration,
+    pub link_length: Duration,
+    pub rollover_lead: Duration,
+    pub failures: u32,
+    pub rest: Duration,
 }
 
 /// What is logged, and how.
@@ -236,6 +250,15 @@ impl Config {
                 events: entries.bounded("diagnosis.events")?,
                 ended: entries.bounded("diagnosis.ended")?,
                 ended_for: entries.bounded("diagnosis.ended_for")?,
+            },
+            recovery: Recovery {
+                window: entries.bounded("recovery.window")?,
+                history: entries.bounded("recovery.history")?,
+                sound: entries.bounded("recovery.sound")?,
+                link_length: entries.bounded("recovery.link_length")?,
+                rollover_lead: entries.bounded("recovery.rollover_lead")?,
+                failures: entries.bounded("recovery.failures")?,
+                rest: entries.bounded("recovery.rest")?,
             },
             sim: sim::Settings {
                 agent: agent(&entries)?,

@@ -1,7 +1,7 @@
 //! What a setting is: its names in the file, the environment and the command line, what it may be.
 
 /// One setting.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// Its path in the configuration file: `openai.base_url`.
     pub key: &'static str,

@@ -11,6 +11,8 @@ pub mod latency;
 pub mod limit;
 pub mod playout;
 pub mod port;
+pub mod random;
+pub mod resilience;
 pub mod session;
 pub mod tally;
 pub mod token;

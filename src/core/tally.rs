@@ -1,8 +1,10 @@
 //! What is counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::core::port::{Source, Usage};
+use crate::core::session::Reason;
 
 /// Something happened that an operator counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,6 +25,14 @@ pub enum Tally {
     Paused,
     /// ... and sounds on, as the provider did not agree.
     FalseAlarm,
+    /// The link to the provider was lost, and another is needed.
+    LinkLost(Reason),
+    /// There is a link again, after this time.
+    LinkRestored(Duration),
+    /// A link has taken the place of one that was about to reach its greatest length.
+    RolledOver,
+    /// No link could be had in time, and the session ended.
+    LinkGivenUp,
     /// The provider bills for a response.
     Used(Usage),
 }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::ids::TokenId;
 use crate::core::port::Credential;
+use crate::core::random::Random;
 
 /// How renewals are timed.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +135,7 @@ impl Rotation {
         let mut rotation = Self {
             config,
             renewal,
-            random: Random(seed),
+            random: Random::new(seed),
             lead: config.lead,
             stage: Stage::Lapsed { offered: None },
         };
@@ -313,22 +314,6 @@ fn wait(first: Duration, attempt: u32) -> Duration {
     let doubled = 2u32.saturating_pow(attempt.saturating_sub(1));
 
     first.max(SHORTEST).saturating_mul(doubled)
-}
-
-/// SplitMix64 (Steele, Lea, Flood, 2014): a few instructions, and the same everywhere.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: Duration) -> Duration {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let share = ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
-
-        bound.mul_f64(share)
-    }
 }
 
 #[cfg(test)]

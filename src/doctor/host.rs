@@ -208,7 +208,7 @@ async fn provider(config: &Config) -> Finding {
             &error,
             "Look at the limits of your account there.",
         ),
-        Err(error @ OpenError::Unreachable(_)) => wrong(
+        Err(error @ (OpenError::Unreachable(_) | OpenError::Resting { .. })) => wrong(
             Step::Connectivity,
             &error,
             "Is VOXLINE_OPENAI_BASE_URL right, and may this host connect there?",

@@ -41,7 +41,7 @@ impl Default for Patience {
         Self {
             open: Duration::from_secs(10),
             send: Duration::from_secs(10),
-            silence: Duration::from_secs(60),
+            silence: Duration::from_secs(15),
         }
     }
 }
@@ -61,6 +61,9 @@ pub enum OpenError {
         message: String,
         retry_after: Option<Duration>,
     },
+    /// The provider was not asked: it has failed too often lately.
+    #[error("the provider has failed too often lately, and is asked again in {retry_after:?}")]
+    Resting { retry_after: Duration },
     /// The provider cannot be reached, or does not answer as it should.
     #[error("the provider cannot be reached: {0}")]
     Unreachable(String),
@@ -72,7 +75,10 @@ impl OpenError {
     pub fn is_unknown_call(&self) -> bool {
         match self {
             Self::Refused(fault) => refusal::UNKNOWN_CALL.contains(&fault.code.as_ref()),
-            Self::Credential(_) | Self::Busy { .. } | Self::Unreachable(_) => false,
+            Self::Credential(_)
+            | Self::Busy { .. }
+            | Self::Resting { .. }
+            | Self::Unreachable(_) => false,
         }
     }
 
@@ -91,6 +97,11 @@ impl OpenError {
                     "The voice provider is over its limit. Try again in a moment.",
                 )
             },
+            Self::Resting { .. } => Fault::server(
+                "provider_unreachable",
+                "The voice provider has failed too often lately, and is being left alone for a while. \
+                 Try again later.",
+            ),
             Self::Unreachable(_) => Fault::server(
                 "provider_unreachable",
                 "The voice provider cannot be reached. Try again in a moment.",

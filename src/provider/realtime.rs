@@ -34,6 +34,8 @@ use crate::wire::realtime::{
 const OUTBOX: usize = 256;
 /// Messages on their way from the provider.
 const INBOX: usize = 64;
+/// Messages in a row that make no sense; then the link is given up.
+const MAX_GARBLED: u32 = 3;
 /// The largest message a provider may send.
 const MAX_MESSAGE: usize = 16 << 20;
 
@@ -67,7 +69,8 @@ impl Target {
         }
     }
 
-    fn is_call(&self) -> bool {
+    /// Tells whether it is a call that runs.
+    pub fn is_call(&self) -> bool {
         match self {
             Self::Call(_) => true,
             Self::Model(_) | Self::Transcription => false,
@@ -218,6 +221,7 @@ async fn read(
     broken: Arc<Notify>,
 ) {
     let mut end = LinkEnd::Lost;
+    let mut garbled = 0;
     loop {
         let message = tokio::select! {
             message = tokio::time::timeout(patience.silence, stream.next()) => message,
@@ -228,12 +232,20 @@ async fn read(
             Ok(Some(Ok(Message::Text(text)))) => {
                 let Some(event) = decode_voice(&text, &mark) else {
                     tracing::warn!(bytes = text.len(), "Provider sent what is not an event");
+                    garbled += 1;
+                    if garbled == MAX_GARBLED {
+                        end = LinkEnd::Garbled;
+                        break;
+                    }
                     continue;
                 };
-                if let FromVoice::Error { code, .. } = &event
-                    && code == "session_expired"
-                {
-                    end = LinkEnd::Expired;
+                garbled = 0;
+                if let FromVoice::Error { code, .. } = &event {
+                    match code.as_str() {
+                        "session_expired" => end = LinkEnd::Expired,
+                        "invalid_api_key" => end = LinkEnd::Refused,
+                        _ => {}
+                    }
                 }
                 for event in split_voice(event) {
                     if to_session.send(event).await.is_err() {

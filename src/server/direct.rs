@@ -5,6 +5,7 @@
 //! conversation, be it that the client left before it had its answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use tokio::sync::oneshot;
@@ -18,10 +19,13 @@ use crate::provider::OpenError;
 use crate::provider::realtime::Link;
 use crate::server::App;
 use crate::server::error::ApiError;
-use crate::server::session::{Answer, FAREWELL, Opener, Parts, converse, unopened};
+use crate::server::session::{Answer, Opener, Parts, converse, unopened};
 use crate::server::sessions::{Media, Tokens};
 use crate::server::wanted::Wanted;
 use crate::wire::realtime::Carrier;
+
+/// How long the provider may take to end a call.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Has the provider answer an offer, and follows the call from then on.
 pub(crate) async fn call(
@@ -58,6 +62,7 @@ pub(crate) async fn call(
                             let parts = Parts {
                                 identity,
                                 link,
+                                opening: None,
                                 playback: Playback::Provider,
                                 client: None,
                             };

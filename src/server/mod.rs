@@ -47,6 +47,7 @@ use crate::client::webrtc::{self, Endpoint};
 use crate::clock;
 use crate::config::{CertificateFiles, Config, Log, LogFormat, Provider, Secret};
 use crate::core::latency::Recorder;
+use crate::core::resilience::BreakerConfig;
 use crate::gateway::Gateway;
 use crate::provider::{Patience, Upstream};
 use crate::server::admission::Admission;
@@ -137,11 +138,16 @@ impl Server {
             open: config.connect_timeout,
             ..Patience::default()
         };
+        let breaker = BreakerConfig {
+            failures: config.recovery.failures,
+            open_for: config.recovery.rest,
+            probe_for: config.connect_timeout,
+        };
         let latencies = Arc::new(Latencies::default());
         let recorder = latencies.recorder();
         let admission = Arc::new(Admission::new(&config.limits));
         let app = App {
-            gateway: Gateway::new(upstream, patience, recorder.clone()),
+            gateway: Gateway::new(upstream, patience, breaker, recorder.clone()),
             endpoint,
             latencies,
             recorder,

@@ -8,12 +8,15 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::config::{CertificateFiles, Config};
+use crate::core::resilience::BreakerConfig;
 use crate::gateway::{Gateway, Opening};
 use crate::provider::{OpenError, Patience};
 use crate::server::certificate::{CertificateError, Pem};
-use crate::server::session::FAREWELL;
 use crate::server::upstream;
 use crate::wire::realtime::Carrier;
+
+/// How long the provider may take to part in good order.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Opens a voice link to the configured provider and closes it; returns how long opening took.
 /// The embedded provider is always there.
@@ -24,7 +27,12 @@ pub async fn open_link(config: &Config) -> Result<Duration, OpenError> {
         open: config.connect_timeout,
         ..Patience::default()
     };
-    let gateway = Gateway::new(upstream, patience, Arc::new(|_| {}));
+    let gateway = Gateway::new(
+        upstream,
+        patience,
+        BreakerConfig::default(),
+        Arc::new(|_| {}),
+    );
     let model = config.model.as_str().to_owned();
     let opening = Opening::conversation(model, Value::Null, Carrier::WebSocket)
         .map_err(OpenError::Refused)?;

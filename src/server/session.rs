@@ -1,13 +1,12 @@
 //! Joins legs, a voice link and a driver into one conversation.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::ws::close_code;
 use axum::http::StatusCode;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -18,10 +17,11 @@ use crate::clock;
 use crate::config::{self, Config};
 use crate::core::ids::SessionId;
 use crate::core::playout::PlayoutConfig;
-use crate::core::port::{FromClient, ToClient};
-use crate::core::session::{Access, Playback, Session, SessionConfig};
+use crate::core::port::{DialFailure, FromClient, ToClient, ToDialer};
+use crate::core::session::{Access, Playback, RecoveryConfig, Session, SessionConfig};
 use crate::core::token::{Renewal, RotationConfig};
-use crate::driver::{self, ClientLine, Issuer, Line, Lines};
+use crate::driver::{self, ClientLine, Dialer, Issuer, Line, Lines, VoiceLine};
+use crate::gateway::Opening;
 use crate::provider::OpenError;
 use crate::provider::realtime::Link;
 use crate::server::App;
@@ -35,9 +35,6 @@ use crate::wire::realtime::Carrier;
 /// Messages on their way between a leg and its session, each way.
 pub(crate) const QUEUE: usize = 128;
 const _: () = assert!(QUEUE > driver::ROOM);
-
-/// How long the provider's link may take to end in good order.
-pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// OpenAI's close code for a request that must not be repeated as it is.
 pub(crate) const INVALID: u16 = 4000;
@@ -64,6 +61,8 @@ pub(crate) struct Identity {
 pub(crate) struct Parts {
     pub(crate) identity: Identity,
     pub(crate) link: Link,
+    /// For the links that follow; absent where the session ends with the first.
+    pub(crate) opening: Option<Opening>,
     pub(crate) playback: Playback,
     /// Absent where the provider has the client's leg.
     pub(crate) client: Option<(ClientLine, Leg)>,
@@ -97,6 +96,7 @@ pub(crate) async fn call(
     let parts = Parts {
         identity: opener.identity(app, &tokens),
         link,
+        opening: Some(opening),
         playback,
         client: None,
     };
@@ -146,6 +146,7 @@ pub(crate) fn websocket(app: &Arc<App>, opener: Opener, leg: websocket::Leg, wan
                         let parts = Parts {
                             identity,
                             link,
+                            opening: Some(opening),
                             playback: Playback::Client,
                             client: Some(on_websocket(leg, QUEUE)),
                         };
@@ -236,11 +237,6 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         mut newcomers,
         observer,
     } = floor;
-    let Link {
-        outbox,
-        inbox,
-        tasks: mut link,
-    } = parts.link;
     let mut legs = JoinSet::new();
     let client = parts.client.map(|(line, leg)| {
         legs.spawn(leg.in_current_span());
@@ -249,7 +245,8 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
     let (arriving, arrivals) = mpsc::channel(1);
     let lines = Lines {
         client,
-        voice: Line { outbox, inbox },
+        voice: parts.link.into(),
+        dialer: dialer(Arc::clone(&app), parts.opening.clone()),
         arrivals,
         observer,
     };
@@ -265,7 +262,8 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
     if verdict.is_err() {
         signals.revoked.cancel();
     }
-    let settings = settings(&app.config, id, parts.playback, access);
+    let recovers = parts.opening.is_some();
+    let settings = settings(&app.config, id, parts.playback, access, recovers);
     let session = Session::new(settings, opened);
     tracing::info!("Session opened");
     let driving = driver::run(
@@ -298,12 +296,80 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
     while legs.join_next().await.is_some() {}
     let open_for = clock::now() - opened;
     tracing::info!(?reason, ?open_for, "Session closed");
-    let farewell = async { while link.join_next().await.is_some() {} };
-    let _ = timeout(FAREWELL, farewell).await;
 }
 
-fn settings(config: &Config, id: SessionId, playback: Playback, access: Access) -> SessionConfig {
+/// Opens a session's further links, with the settings that its client has by then.
+fn dialer(app: Arc<App>, opening: Option<Opening>) -> Dialer {
+    let span = tracing::Span::current();
+    let mut opening = opening;
+    Box::new(move |question| {
+        let opening = opening.as_mut()?;
+        match question {
+            ToDialer::Adopt(update) => {
+                opening.adopt(&update);
+                None
+            }
+            ToDialer::Open => {
+                let (app, opening) = (Arc::clone(&app), opening.clone());
+                let dialing = async move {
+                    let opened = app.gateway.open(&opening).await;
+                    opened.map(Into::into).map_err(|error| failure(&error))
+                };
+                Some(Box::pin(dialing.instrument(span.clone())))
+            }
+        }
+    })
+}
+
+fn failure(error: &OpenError) -> DialFailure {
+    match error {
+        OpenError::Refused(_) | OpenError::Credential(_) => DialFailure::Refused,
+        OpenError::Busy { retry_after, .. } => DialFailure::Busy {
+            retry_after: *retry_after,
+        },
+        OpenError::Resting { .. } => DialFailure::Resting,
+        OpenError::Unreachable(_) => DialFailure::Unreachable,
+    }
+}
+
+impl From<Link> for VoiceLine {
+    fn from(link: Link) -> Self {
+        let Link {
+            outbox,
+            inbox,
+            tasks,
+        } = link;
+        Self {
+            line: Line { outbox, inbox },
+            tasks,
+        }
+    }
+}
+
+fn settings(
+    config: &Config,
+    id: SessionId,
+    playback: Playback,
+    access: Access,
+    recovers: bool,
+) -> SessionConfig {
     let tuning = &config.tuning;
+    let config::Recovery {
+        window,
+        history,
+        sound,
+        link_length,
+        rollover_lead,
+        ..
+    } = config.recovery;
+    let recovery = RecoveryConfig {
+        window,
+        history: history as usize,
+        sound,
+        link_length,
+        rollover_lead,
+        ..RecoveryConfig::default()
+    };
     SessionConfig {
         id,
         playback,
@@ -316,6 +382,8 @@ fn settings(config: &Config, id: SessionId, playback: Playback, access: Access) 
         drain: config.limits.drain,
         resume_window: tuning.resume_window,
         max_length: Some(config.limits.session_length),
+        recovery: (recovers && !window.is_zero()).then_some(recovery),
+        began: clock::since_1970(clock::wall()),
     }
 }
 
@@ -330,6 +398,9 @@ pub(crate) fn unopened(error: OpenError) -> ApiError {
         OpenError::Credential(_) | OpenError::Unreachable(_) => {
             ApiError::new(StatusCode::BAD_GATEWAY, fault)
         }
+        OpenError::Resting { retry_after } => {
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, fault).retry_after(retry_after)
+        }
         OpenError::Busy { retry_after, .. } => ApiError::new(StatusCode::TOO_MANY_REQUESTS, fault)
             .retry_after(retry_after.unwrap_or_default()),
     }
@@ -339,6 +410,8 @@ fn unopened_code(error: &OpenError) -> u16 {
     match error {
         OpenError::Refused(_) => INVALID,
         OpenError::Credential(_) => close_code::ERROR,
-        OpenError::Busy { .. } | OpenError::Unreachable(_) => close_code::AGAIN,
+        OpenError::Busy { .. } | OpenError::Resting { .. } | OpenError::Unreachable(_) => {
+            close_code::AGAIN
+        }
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -26,7 +26,7 @@ use crate::core::ids::SessionId;
 use crate::core::playout::PlayoutConfig;
 use crate::core::port::FromIssuer;
 use crate::core::session::{Playback, Session, SessionConfig};
-use crate::driver::{self, Arrival, Line, Lines, Observer, Signals};
+use crate::driver::{self, Arrival, Line, Lines, Observer, Signals, VoiceLine};
 use crate::provider::realtime::{self, Link, Target};
 use crate::provider::{OpenError, Patience, Upstream};
 use crate::sim::admission::Key;
@@ -47,9 +47,6 @@ const ARRIVALS: usize = 4;
 
 /// The largest event of one who joins from beside.
 const MAX_EVENT: usize = 8 << 20;
-
-/// How long the link of a call that is over may take to end.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The calls of one provider. Cloned for everyone who needs to know them.
 #[derive(Clone)]
@@ -221,14 +218,19 @@ impl Call {
         let Link {
             outbox,
             inbox,
-            mut tasks,
+            tasks,
         } = self.link;
         let lines = Lines {
             client: Some(Line {
                 outbox: to_client,
                 inbox: from_client,
             }),
-            voice: Line { outbox, inbox },
+            voice: VoiceLine {
+                line: Line { outbox, inbox },
+                tasks,
+            },
+            // The provider's own calls end with their link.
+            dialer: Box::new(|_| None),
             arrivals: self.arrived,
             observer: Observer::nobody(),
         };
@@ -252,8 +254,6 @@ impl Call {
             .run(to_session, from_session, Arc::new(|_| {}), self.cancel);
         let (reason, end) = tokio::join!(driving, leg);
         tracing::info!(?reason, ?end, "Call at the embedded provider ended");
-        let farewell = async { while tasks.join_next().await.is_some() {} };
-        let _ = timeout(FAREWELL, farewell).await;
     }
 }
 
@@ -284,6 +284,9 @@ fn unopened(error: OpenError) -> Refused {
         OpenError::Refused(fault) => (400, fault).into(),
         OpenError::Credential(why) => (401, ApiError::new("invalid_api_key", why)).into(),
         OpenError::Busy { message, .. } => (503, ApiError::server("server_busy", message)).into(),
+        error @ OpenError::Resting { .. } => {
+            (503, ApiError::server("server_busy", error.to_string())).into()
+        }
         OpenError::Unreachable(why) => (500, ApiError::server("server_error", why)).into(),
     }
 }

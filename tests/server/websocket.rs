@@ -246,7 +246,7 @@ async fn a_provider_that_is_not_there_is_told_in_band() {
 
 #[tokio::test]
 async fn a_provider_that_goes_ends_the_session_with_a_cue_to_come_again() {
-    let relay = Relay::start(&[("sim.fault", "drop:200ms")]).await;
+    let relay = Relay::start(&[("sim.fault", "drop:200ms"), ("recovery.window", "0s")]).await;
     let mut client = relay.connect().await;
     client.send(json!({"type": "response.create"})).await;
     client.event_of("response.output_audio.delta").await;
@@ -255,7 +255,7 @@ async fn a_provider_that_goes_ends_the_session_with_a_cue_to_come_again() {
 
 #[tokio::test]
 async fn a_session_that_has_lasted_its_time_ends_as_openai_s_do() {
-    let relay = Relay::start(&[("sim.session_length", "1s")]).await;
+    let relay = Relay::start(&[("sim.session_length", "1s"), ("recovery.window", "0s")]).await;
     let mut client = relay.connect().await;
     let event = client.event_of("error").await;
     assert_eq!(event["error"]["code"], "session_expired");

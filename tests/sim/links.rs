@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use voxline::core::audio::Format;
 use voxline::core::port::{FromVoice, ToVoice, VoiceSession};
+use voxline::core::resilience::BreakerConfig;
 use voxline::gateway::{Gateway, Opening};
 use voxline::provider::realtime::Link;
 use voxline::provider::{OpenError, Patience, Upstream};
@@ -136,7 +137,12 @@ fn gateway(provider: &Provider) -> Gateway {
         base_url: format!("http://{}/v1", provider.addr),
         api_key: "sk-test".to_owned(),
     };
-    Gateway::new(upstream, Patience::default(), Arc::new(|_| {}))
+    Gateway::new(
+        upstream,
+        Patience::default(),
+        BreakerConfig::default(),
+        Arc::new(|_| {}),
+    )
 }
 
 /// Returns what a link says first.

@@ -272,6 +272,7 @@ impl World {
                     interrupts: true,
                     responds: true,
                     silence: Duration::from_millis(200),
+                    ..VoiceSession::default()
                 };
                 vec![voice(FromVoice::Session(session, "session".into()))]
             }
@@ -523,6 +524,9 @@ impl World {
                 Effect::Issuer(question) => self.answer(question),
                 Effect::Count(tally) => self.check_count(tally),
                 Effect::Voice(message) => self.check_voice(message),
+                Effect::Next(_) | Effect::Switch | Effect::HangUp | Effect::Dialer(_) => {
+                    self.promise(false, "a session that ends with its link opens no other");
+                }
                 Effect::Record(_) => self.saw("record"),
                 Effect::Close(reason) => {
                     self.closed = true;
@@ -584,6 +588,7 @@ impl World {
             }
             ToClient::Notice(Notice::Latency(_)) => self.saw("latency"),
             ToClient::Notice(Notice::Closing { .. }) => self.saw("closing"),
+            ToClient::Notice(Notice::Degraded { .. } | Notice::Restored { .. }) => {}
             ToClient::Fault(fault) => {
                 self.saw("fault");
                 if fault.code == "output_audio_buffer_full" {

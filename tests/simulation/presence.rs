@@ -146,6 +146,8 @@ impl World {
             Input::Client(FromClient::Event(..) | FromClient::ClearOutput) => false,
             Input::Client(_) | Input::Lost(Neighbor::Client, _) => true,
             Input::Voice(_)
+            | Input::Next(_)
+            | Input::Dialer(_)
             | Input::Issuer(_)
             | Input::Attached
             | Input::Lost(Neighbor::Voice, _)
@@ -203,6 +205,8 @@ impl World {
             Input::Voice(FromVoice::Session(..)) => self.presence.described = true,
             Input::Client(_)
             | Input::Voice(_)
+            | Input::Next(_)
+            | Input::Dialer(_)
             | Input::Issuer(_)
             | Input::Lost(Neighbor::Voice, _)
             | Input::Shutdown => {}
@@ -342,6 +346,8 @@ impl World {
                 self.promise(self.presence.failures > 0, "a call back is a failure");
             }
             Notice::State(_)
+            | Notice::Degraded { .. }
+            | Notice::Restored { .. }
             | Notice::Interrupted { .. }
             | Notice::Paused { .. }
             | Notice::Resumed { .. }
@@ -411,7 +417,13 @@ impl World {
                 self.presence.abandoned += 1;
             }
             Tally::FalseAlarm => self.saw("false alarm"),
-            Tally::Cut(_) | Tally::Paused | Tally::Used(_) => {}
+            Tally::Cut(_)
+            | Tally::Paused
+            | Tally::Used(_)
+            | Tally::LinkLost(_)
+            | Tally::LinkRestored(_)
+            | Tally::RolledOver
+            | Tally::LinkGivenUp => {}
         }
     }
 

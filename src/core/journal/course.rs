@@ -99,6 +99,7 @@ impl Course {
                 FromIssuer::Refused(fault) => self.renewal = Some((at, Word::of(&fault.code))),
                 FromIssuer::Unavailable => self.renewal = Some((at, Word::new("unavailable"))),
             },
+            Input::Next(_) | Input::Dialer(_) => {}
             Input::Attached => {
                 self.attached += 1;
                 self.connected = Some(at);
@@ -144,17 +145,25 @@ impl Course {
                     self.renewal = Some((at, Word::new("lapsed")));
                 }
                 Tally::Parked => self.parked += 1,
+                Tally::LinkLost(reason) => self.link_losses.push(at, Word::new(reason.name())),
                 Tally::Resumed
                 | Tally::Abandoned
                 | Tally::Cut(_)
                 | Tally::Paused
                 | Tally::FalseAlarm
+                | Tally::LinkRestored(_)
+                | Tally::RolledOver
+                | Tally::LinkGivenUp
                 | Tally::Used(_) => {}
             },
             Effect::Issuer(ToIssuer::Renew) => self.renewal = Some((at, Word::new("due"))),
             Effect::Close(reason) => self.closed = Some((at, *reason)),
             Effect::Issuer(ToIssuer::Resume | ToIssuer::Check(_))
             | Effect::Voice(_)
+            | Effect::Next(_)
+            | Effect::Switch
+            | Effect::HangUp
+            | Effect::Dialer(_)
             | Effect::Record(_) => {}
         }
     }
@@ -181,7 +190,11 @@ impl Course {
             }
             Notice::TokenExpiring { .. } => self.renewal = Some((at, Word::new("announced"))),
             Notice::TokenRefused(fault) => self.renewal = Some((at, Word::of(&fault.code))),
-            Notice::Paused { .. } | Notice::Resumed { .. } | Notice::Closing { .. } => {}
+            Notice::Paused { .. }
+            | Notice::Resumed { .. }
+            | Notice::Degraded { .. }
+            | Notice::Restored { .. }
+            | Notice::Closing { .. } => {}
         }
     }
 

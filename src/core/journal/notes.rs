@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::core::journal::NameOf;
 use crate::core::journal::entry::{Note, Party, Word};
 use crate::core::port::{
-    FromClient, FromIssuer, FromVoice, Notice, Output, ResponseOutcome, Speech, ToClient, ToIssuer,
-    ToVoice,
+    FromClient, FromDialer, FromIssuer, FromVoice, Notice, Output, ResponseOutcome, Speech,
+    ToClient, ToDialer, ToIssuer, ToVoice,
 };
 use crate::core::session::{Effect, Input, Loss, Neighbor};
 
@@ -26,6 +26,10 @@ pub(super) fn passed_on(effect: &Effect) -> Option<(Party, Duration)> {
         | Effect::Client(_)
         | Effect::Sidebands(_)
         | Effect::Voice(_)
+        | Effect::Next(_)
+        | Effect::Switch
+        | Effect::HangUp
+        | Effect::Dialer(_)
         | Effect::Issuer(_)
         | Effect::Record(_)
         | Effect::Count(_)
@@ -38,6 +42,10 @@ pub(super) fn of_input(input: &Input, name_of: NameOf) -> Note {
     match input {
         Input::Client(message) => of_client(message, name_of),
         Input::Voice(message) => of_voice(message, name_of),
+        Input::Next(message) => of_voice(message, name_of).detailed(Word::new("next_link")),
+        Input::Dialer(FromDialer::Failed(failure)) => {
+            told(Provider, "dial_failed").detailed(Word::new(failure.name()))
+        }
         Input::Issuer(FromIssuer::Resume(_)) => told(Issuer, "resume_token"),
         Input::Issuer(FromIssuer::Issued(_)) => told(Issuer, "token"),
         Input::Issuer(FromIssuer::Refused(fault)) => {
@@ -164,6 +172,19 @@ pub(super) fn of_effect(effect: &Effect, name_of: NameOf, add: &mut impl FnMut(N
                 .for_each(add);
         }
         Effect::Voice(message) => add(of_order(message, name_of)),
+        Effect::Next(ToVoice::All(messages)) => {
+            let orders = messages.iter().map(|message| of_order(message, name_of));
+            orders
+                .map(|note| note.detailed(Word::new("next_link")))
+                .for_each(add);
+        }
+        Effect::Next(message) => {
+            add(of_order(message, name_of).detailed(Word::new("next_link")));
+        }
+        Effect::Switch => add(Note::new(Relay, Provider, Word::new("switch"))),
+        Effect::HangUp => add(Note::new(Relay, Provider, Word::new("hangup"))),
+        Effect::Dialer(ToDialer::Open) => add(Note::new(Relay, Provider, Word::new("dial"))),
+        Effect::Dialer(ToDialer::Adopt(_)) => {}
         Effect::Issuer(question) => add(Note::new(
             Relay,
             Issuer,
@@ -239,6 +260,10 @@ fn of_notice(notice: &Notice) -> Note {
         Notice::TokenExpiring { within } => told("voxline.token_expiring").lasting(*within),
         Notice::Reconnect { within, .. } => told("voxline.reconnect").lasting(*within),
         Notice::TokenRefused(fault) => told("error").detailed(Word::of(&fault.code)),
+        Notice::Degraded { reason, .. } => {
+            told("voxline.degraded").detailed(Word::new(reason.name()))
+        }
+        Notice::Restored { after } => told("voxline.restored").lasting(*after),
         Notice::Closing { reason, within } => told("voxline.closing")
             .detailed(Word::new(reason.name()))
             .lasting(*within),

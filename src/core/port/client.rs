@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::core::audio::Frame;
 use crate::core::ids::{ItemId, ResponseId, SessionId, TokenId};
 use crate::core::port::{Accuracy, Credential, Fault, Json, Network, Speech, Token};
+use crate::core::session::{Fallback, Reason};
 
 /// Said by the person's device.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -143,6 +144,10 @@ pub enum Notice {
     Reconnect { resume: Token, within: Duration },
     /// `error`: the token that the client has presented is not accepted.
     TokenRefused(Fault),
+    /// `voxline.degraded`: the provider was lost; this is what is done about it.
+    Degraded { reason: Reason, fallback: Fallback },
+    /// `voxline.restored`: there is a provider again, after this time.
+    Restored { after: Duration },
     /// `voxline.closing`: the session ends within this time.
     Closing {
         reason: CloseReason,

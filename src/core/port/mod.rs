@@ -4,6 +4,7 @@
 //! new transport or provider is a new shell that speaks one pair; the session does not change.
 
 mod client;
+mod dialer;
 mod ear;
 mod fault;
 mod issuer;
@@ -13,10 +14,11 @@ mod voice;
 pub use client::{
     ClientEvent, CloseReason, FromClient, Notice, Output, Played, State, ToClient, TurnLatency,
 };
+pub use dialer::{DialFailure, FromDialer, ToDialer};
 pub use ear::{Accuracy, Network, Source, Speech};
 pub use fault::{Fault, FaultKind};
 pub use issuer::{Credential, FromIssuer, ToIssuer, Token};
 pub use json::Json;
 pub use voice::{
-    FromVoice, LinkEnd, ResponseOutcome, Restored, Stage, ToVoice, Usage, VoiceSession,
+    FromVoice, LinkEnd, ResponseOutcome, Restored, Stage, ToVoice, Usage, Utterance, VoiceSession,
 };

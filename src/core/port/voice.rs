@@ -39,7 +39,7 @@ pub enum FromVoice {
     /// words of an item.
     Delta {
         response: ResponseId,
-        said: Option<(ItemId, Said)>,
+        said: Option<Utterance>,
         json: Json,
     },
     /// `conversation.item.added` or `.done`: an item of the conversation, as it is by then, after
@@ -97,6 +97,15 @@ pub enum FromVoice {
     Down(LinkEnd),
 }
 
+/// Words of an answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Utterance {
+    pub item: ItemId,
+    pub text: Said,
+    /// They are spoken, and their sound comes beside them.
+    pub aloud: bool,
+}
+
 /// How far an item has got.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stage {
@@ -105,7 +114,7 @@ pub enum Stage {
 }
 
 /// What matters of the provider's session object.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct VoiceSession {
     pub input: Format,
     pub output: Format,
@@ -116,6 +125,12 @@ pub struct VoiceSession {
     /// How long the person is silent before the provider takes it that they have stopped; zero
     /// where it does not say.
     pub silence: Duration,
+    /// Whether the provider tells turns from silence by itself.
+    pub detects: bool,
+    /// Whether what the person says is given in writing, too.
+    pub transcribes: bool,
+    /// When the provider's session ends, in seconds since 1970.
+    pub expires_at: Option<u64>,
 }
 
 /// What the provider bills: `response.usage`, in tokens.
@@ -144,6 +159,10 @@ pub enum LinkEnd {
     Expired,
     /// The connection broke, or the provider closed it.
     Lost,
+    /// The provider has turned the relay's credential down.
+    Refused,
+    /// The provider says what makes no sense.
+    Garbled,
 }
 
 impl LinkEnd {
@@ -151,6 +170,8 @@ impl LinkEnd {
         match self {
             Self::Expired => "expired",
             Self::Lost => "lost",
+            Self::Refused => "refused",
+            Self::Garbled => "garbled",
         }
     }
 }

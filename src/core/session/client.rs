@@ -2,8 +2,12 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::core::audio::Frame;
-use crate::core::port::{ClientEvent, CloseReason, FromClient, Notice, ToClient, ToVoice};
+use crate::core::port::{
+    ClientEvent, CloseReason, Fault, FromClient, Json, Notice, ToClient, ToVoice,
+};
 use crate::core::session::seat::{Missed, Seat};
 use crate::core::session::{Link, Loss, Phase, Playback, Session};
 use crate::core::tally::Tally;
@@ -19,24 +23,14 @@ impl Session {
 
     pub(super) fn handle_client(&mut self, message: FromClient, now: Instant) {
         match message {
-            FromClient::Audio { payload, received } => {
-                if let (Link::Up(session), false) = (self.voice, self.is_direct()) {
-                    let frame = Frame {
-                        format: session.input,
-                        payload,
-                    };
-                    self.input.advance(frame.duration(), received);
-                    self.say(ToVoice::Audio { frame, received });
-                }
-            }
+            FromClient::Audio { payload, received } => self.on_microphone(payload, received),
             FromClient::Event(event, json) => {
                 self.last_activity = now;
                 self.on_client_event(event, now);
-                self.say(ToVoice::Event(json));
+                self.pass_up(event, json);
             }
-            FromClient::Truncate { json, .. } => {
-                self.last_activity = now;
-                self.say(ToVoice::Event(json));
+            FromClient::Truncate { item, heard, json } => {
+                self.on_client_truncates(item, heard, json, now);
             }
             FromClient::ClearOutput => {
                 self.last_activity = now;
@@ -54,9 +48,42 @@ impl Session {
         }
     }
 
+    /// Sound for the provider, and for the next one, should this one be lost before it has answered.
+    fn on_microphone(&mut self, payload: Bytes, received: Instant) {
+        let session = self.upstream.latest;
+        if self.is_direct() || matches!(self.voice, Link::Opening | Link::Down) {
+            return;
+        }
+        let frame = Frame {
+            format: session.input,
+            payload,
+        };
+        if self.upstream.recovers() {
+            let detects = session.detects;
+            self.upstream.uplink.hear(&frame, received, detects);
+        }
+        if let Link::Up(_) = self.voice {
+            self.input.advance(frame.duration(), received);
+            self.say(ToVoice::Audio { frame, received });
+        }
+    }
+
+    /// An event for the provider, or for the next one.
+    pub(super) fn pass_up(&mut self, event: ClientEvent, json: Json) {
+        let linked = !matches!(self.voice, Link::Lost(_));
+        if self.upstream.recovers() {
+            let kept = self.upstream.uplink.say(event, &json, linked);
+            if kept.is_err() && !linked {
+                return self.show(ToClient::Fault(not_taken()));
+            }
+        }
+        self.say(ToVoice::Event(json));
+    }
+
     fn on_client_event(&mut self, event: ClientEvent, now: Instant) {
         match event {
             ClientEvent::CreateResponse => {
+                self.upstream.forgive();
                 if let Phase::Listening = self.phase {
                     self.enter(Phase::Thinking {
                         until: now + self.config.thinking_timeout,
@@ -115,4 +142,12 @@ impl Session {
     pub(super) fn is_direct(&self) -> bool {
         matches!(self.config.playback, Playback::Provider)
     }
+}
+
+fn not_taken() -> Fault {
+    Fault::server(
+        "provider_gone",
+        "The voice provider is being reconnected, and enough events wait for it. Send this one again \
+         after `voxline.restored`, or in a moment.",
+    )
 }

@@ -33,11 +33,8 @@ impl Ending {
 }
 
 impl Session {
-    /// The voice link has ended. What has arrived of an answer is still worth hearing.
+    /// The voice link has ended, and there will be no other. What has arrived of an answer is still worth hearing.
     pub(super) fn on_down(&mut self, end: LinkEnd, now: Instant) {
-        if let Link::Down = self.voice {
-            return;
-        }
         self.voice = Link::Down;
         self.hearing = false;
         for response in self.take_open() {
@@ -63,8 +60,10 @@ impl Session {
         }
         let reason = match end {
             LinkEnd::Expired => CloseReason::Expired,
-            LinkEnd::Lost if self.is_direct() => CloseReason::Hangup,
-            LinkEnd::Lost => CloseReason::ProviderGone,
+            LinkEnd::Lost | LinkEnd::Refused | LinkEnd::Garbled if self.is_direct() => {
+                CloseReason::Hangup
+            }
+            LinkEnd::Lost | LinkEnd::Refused | LinkEnd::Garbled => CloseReason::ProviderGone,
         };
         self.ending = Ending::Draining { until, reason };
         self.notice(Notice::Closing {

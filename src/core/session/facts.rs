@@ -9,7 +9,7 @@ use crate::core::port::{CloseReason, State};
 use crate::core::session::ending::Ending;
 use crate::core::session::recent::Recent;
 use crate::core::session::seat::Seat;
-use crate::core::session::{Link, Phase, Playback, Session};
+use crate::core::session::{Link, Phase, Playback, ReplayFacts, Session};
 use crate::core::token::Standing;
 
 /// What is so.
@@ -20,6 +20,7 @@ pub struct Facts {
     pub can_return: bool,
     pub presence: Presence,
     pub link: LinkState,
+    pub replay: ReplayFacts,
     /// `None` once it is closed.
     pub state: Option<State>,
     /// The person is speaking.
@@ -63,6 +64,8 @@ pub enum Presence {
 pub enum LinkState {
     Opening,
     Up,
+    /// It was lost, and another is looked for.
+    Lost,
     Down,
 }
 
@@ -83,6 +86,8 @@ pub enum Deadline {
     Return,
     /// The client's credential is renewed.
     Renewal,
+    /// The link is replaced, or looked for again, or given up.
+    Link,
     /// Both sides have been silent for too long.
     Idle,
 }
@@ -97,6 +102,7 @@ impl Deadline {
             Self::End => "session_ends",
             Self::Return => "client_given_up",
             Self::Renewal => "token_renewal",
+            Self::Link => "link_due",
             Self::Idle => "idle_timeout",
         }
     }
@@ -107,6 +113,7 @@ impl LinkState {
         match self {
             Self::Opening => "opening",
             Self::Up => "up",
+            Self::Lost => "lost",
             Self::Down => "down",
         }
     }
@@ -133,8 +140,10 @@ impl Session {
             link: match self.voice {
                 Link::Opening => LinkState::Opening,
                 Link::Up(_) => LinkState::Up,
+                Link::Lost(_) => LinkState::Lost,
                 Link::Down => LinkState::Down,
             },
+            replay: self.replay(),
             state: self.phase.state(),
             hearing: self.hearing,
             sounding: !self.speaker.is_silent(),
@@ -166,6 +175,7 @@ impl Session {
             (Deadline::End, self.ending.poll_timeout()),
             (Deadline::Return, self.seat.poll_timeout()),
             (Deadline::Renewal, self.renewal_timeout()),
+            (Deadline::Link, self.links_timeout()),
             (Deadline::Idle, Some(self.idle_at())),
         ];
         let others = others

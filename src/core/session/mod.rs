@@ -29,151 +29,47 @@
 mod access;
 mod barge_in;
 mod client;
+mod config;
 mod ending;
 pub mod facts;
+mod history;
 mod input;
+mod interruption;
+mod io;
+mod items;
 mod recent;
+mod recovery;
 mod seat;
 mod speaker;
 mod turns;
+mod uplink;
+mod upstream;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::core::audio::Format;
-use crate::core::ids::{ResponseId, SessionId};
+use crate::core::ids::{ItemId, ResponseId};
 use crate::core::latency::{Hop, Sample};
-use crate::core::playout::{Hearing, PlayoutConfig};
+use crate::core::playout::Hearing;
 use crate::core::port::{
-    CloseReason, FromClient, FromIssuer, FromVoice, Json, LinkEnd, Notice, Output, State, ToClient,
-    ToIssuer, ToVoice, VoiceSession,
+    CloseReason, Json, LinkEnd, Notice, Output, State, ToClient, ToVoice, VoiceSession,
 };
 use crate::core::session::access::Keys;
 use crate::core::session::barge_in::BargeIn;
 use crate::core::session::ending::Ending;
 use crate::core::session::input::InputClock;
 use crate::core::session::recent::Recent;
+use crate::core::session::recovery::Cause;
 use crate::core::session::seat::Seat;
 use crate::core::session::speaker::Speaker;
+use crate::core::session::upstream::{Link, Owed, Upstream};
 use crate::core::tally::Tally;
-use crate::core::token::{Renewal, RotationConfig};
 
-/// What a session is for, and its limits.
-#[derive(Clone, Debug)]
-pub struct SessionConfig {
-    pub id: SessionId,
-    pub playback: Playback,
-    pub access: Access,
-    /// Sets what this session does at a random moment apart from what others do.
-    pub seed: u64,
-    /// How long the provider may take from the end of speech to the first sound.
-    pub thinking_timeout: Duration,
-    /// How long the provider may take to confirm that it has stopped.
-    pub cancel_timeout: Duration,
-    /// How long an answer pauses on the relay's own word that the person speaks, until the
-    /// provider says so too; zero: it does not.
-    pub barge_in_wait: Duration,
-    /// How long both sides may be silent.
-    pub idle_after: Duration,
-    /// How long a shutdown waits for the answer that is sounding.
-    pub drain: Duration,
-    /// How long a session waits for a client that it has lost.
-    pub resume_window: Duration,
-    /// How long a session may last until it is brought to its end.
-    pub max_length: Option<Duration>,
-}
-
-/// How long the client's credential is good.
-#[derive(Clone, Copy, Debug)]
-pub enum Access {
-    /// For ever, as far as the session cares.
-    Lasting,
-    /// It is renewed while the session runs.
-    Expiring {
-        expires_at: Instant,
-        renewal: Renewal,
-        rotation: RotationConfig,
-    },
-}
-
-/// Who paces the assistant's sound and knows what was heard of it.
-#[derive(Clone, Copy, Debug)]
-pub enum Playback {
-    /// The relay does, and truncates by itself (WebRTC, as at OpenAI).
-    Relay(PlayoutConfig),
-    /// The client does, and truncates by itself (WebSocket, as at OpenAI).
-    Client,
-    /// The provider does, and truncates by itself: sound goes past the relay. The session ends
-    /// with the voice link, with or without a client.
-    Provider,
-}
-
-impl SessionConfig {
-    pub fn new(id: SessionId, playback: Playback) -> Self {
-        Self {
-            id,
-            playback,
-            access: Access::Lasting,
-            seed: 0,
-            thinking_timeout: Duration::from_secs(20),
-            cancel_timeout: Duration::from_secs(2),
-            barge_in_wait: Duration::from_millis(700),
-            idle_after: Duration::from_secs(600),
-            drain: Duration::from_secs(10),
-            resume_window: Duration::from_secs(30),
-            max_length: None,
-        }
-    }
-}
-
-/// Something happened.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Input {
-    Client(FromClient),
-    Voice(FromVoice),
-    /// The answer to the earliest question that has none.
-    Issuer(FromIssuer),
-    /// A client takes the place of the one before, who may still have been there.
-    Attached,
-    /// A neighbor has gone, or has let its queue fill up, which comes to the same.
-    Lost(Neighbor, Loss),
-    /// The relay is shutting down.
-    Shutdown,
-    /// The operator has revoked the session, or who runs it.
-    Revoked,
-    /// The call was hung up by a request, not by its client's own connection.
-    HungUp,
-}
-
-/// Whom a session talks to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Neighbor {
-    Client,
-    Voice,
-}
-
-/// How a neighbor was lost.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Loss {
-    Gone,
-    Overrun,
-}
-
-/// Something is to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// For the client, and for all who listen beside it.
-    Everyone(ToClient),
-    /// For the client alone.
-    Client(ToClient),
-    /// For those who listen beside the client, who is not there.
-    Sidebands(ToClient),
-    Voice(ToVoice),
-    Issuer(ToIssuer),
-    Record(Sample),
-    Count(Tally),
-    Close(CloseReason),
-}
+pub use config::{Access, Playback, SessionConfig};
+pub use io::{Effect, Input, Loss, Neighbor};
+pub use recovery::{Cause as RecoveryCause, Fallback, Plan, Reason, RecoveryConfig, plan};
+pub use upstream::ReplayFacts;
 
 /// The state of one conversation.
 #[derive(Debug)]
@@ -182,7 +78,11 @@ pub struct Session {
     phase: Phase,
     seat: Seat,
     keys: Keys,
+    began: Instant,
     voice: Link,
+    upstream: Upstream,
+    /// What the person has said last, which is about to become this item.
+    committed: Option<ItemId>,
     /// The latest that the provider has said of its session.
     described: Option<Json>,
     speaker: Speaker,
@@ -228,13 +128,6 @@ enum Phase {
     Closed,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Link {
-    Opening,
-    Up(VoiceSession),
-    Down,
-}
-
 /// What is known of the turn that is being answered.
 #[derive(Clone, Debug)]
 enum Turn {
@@ -262,7 +155,10 @@ impl Session {
             phase: Phase::Idle,
             seat: Seat::new(config.playback),
             keys: Keys::new(&config, now),
+            began: now,
             voice: Link::Opening,
+            upstream: Upstream::new(&config),
+            committed: None,
             described: None,
             speaker: Speaker::new(config.playback, now),
             barge_in: BargeIn::new(now),
@@ -288,10 +184,17 @@ impl Session {
         match input {
             Input::Client(message) => self.handle_client(message, now),
             Input::Voice(message) => self.handle_voice(message, now),
+            Input::Next(message) => self.on_next(message, now),
+            Input::Dialer(answer) => self.on_dialer(answer, now),
             Input::Issuer(answer) => self.handle_issuer(answer, now),
             Input::Attached => self.on_attached(now),
             Input::Lost(Neighbor::Client, loss) => self.on_client_lost(loss, now),
-            Input::Lost(Neighbor::Voice, _) => self.on_down(LinkEnd::Lost, now),
+            Input::Lost(Neighbor::Voice, Loss::Gone) => {
+                self.on_link_lost(Cause::LinkEnded(LinkEnd::Lost), now);
+            }
+            Input::Lost(Neighbor::Voice, Loss::Overrun) => {
+                self.on_link_lost(Cause::LinkOverrun, now);
+            }
             Input::Shutdown => self.on_shutdown(now),
             Input::Revoked => self.on_revoked(),
             Input::HungUp => self.close(CloseReason::Hangup),
@@ -308,10 +211,11 @@ impl Session {
             Phase::Speaking { until } if until <= now && !self.open.is_empty() => {
                 self.on_stall(now);
             }
-            Phase::Cancelling { until } | Phase::Recovering { until } if until <= now => {
+            Phase::Cancelling { until } if until <= now => {
                 self.cut = Recent::default();
                 self.settle(now);
             }
+            Phase::Recovering { until } if until <= now => self.on_unconfirmed(now),
             Phase::Idle
             | Phase::Listening
             | Phase::Thinking { .. }
@@ -351,6 +255,7 @@ impl Session {
             self.ending.poll_timeout(),
             self.seat.poll_timeout(),
             self.renewal_timeout(),
+            self.links_timeout(),
             Some(self.idle_at()),
         ]
         .into_iter()
@@ -377,17 +282,28 @@ impl Session {
             self.last_activity = now;
             self.show(ToClient::Output(Output::Stopped, response));
         }
+        self.tend_links(now);
         if let Phase::Speaking { .. } = self.phase
             && self.speaker.is_silent()
         {
-            if self.open.is_empty() || self.hearing {
-                self.enter(Phase::Listening);
-            } else {
-                self.think(now);
-            }
+            self.fall_silent(now);
         }
         self.renew(now);
         self.end_in_time(now);
+    }
+
+    /// All that there was to be heard has been heard.
+    fn fall_silent(&mut self, now: Instant) {
+        let owed = !self.open.is_empty() || self.upstream.owed == Owed::Asked;
+        if let Link::Lost(outage) = self.voice {
+            self.enter(Phase::Recovering {
+                until: outage.until(),
+            });
+        } else if owed && !self.hearing {
+            self.think(now);
+        } else {
+            self.enter(Phase::Listening);
+        }
     }
 
     fn think(&mut self, now: Instant) {
@@ -470,10 +386,7 @@ impl Session {
     }
 
     fn output(&self) -> Format {
-        match self.voice {
-            Link::Up(session) => session.output,
-            Link::Opening | Link::Down => Format::default(),
-        }
+        self.upstream.latest.output
     }
 
     fn idle_at(&self) -> Instant {

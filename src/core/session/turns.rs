@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use crate::core::ids::ResponseId;
 use crate::core::latency::Hop;
-use crate::core::playout::{CutItem, Hearing};
 use crate::core::port::{
-    Accuracy, Fault, FromVoice, Json, Notice, Output, ResponseOutcome, Source, ToClient, ToVoice,
+    Accuracy, Fault, FromVoice, Json, Notice, Output, ResponseOutcome, Source, ToClient,
     TurnLatency, Usage, VoiceSession,
 };
 use crate::core::session::recent::Recent;
+use crate::core::session::recovery::Cause;
 use crate::core::session::speaker::Carried;
 use crate::core::session::{Link, Phase, Playback, Session, Turn};
 use crate::core::tally::Tally;
@@ -23,15 +23,11 @@ const UNSEEN: Accuracy = Accuracy {
 impl Session {
     pub(super) fn handle_voice(&mut self, message: FromVoice, now: Instant) {
         match message {
-            FromVoice::Session(session, json) => {
-                self.voice = Link::Up(session);
-                self.described = Some(json.clone());
-                self.pass_on(json);
-                if let Phase::Idle = self.phase {
-                    self.enter(Phase::Listening);
-                }
+            FromVoice::Session(session, json) => self.on_session(session, json, now),
+            FromVoice::SpeechStarted { at, json } => {
+                self.upstream.uplink.begin_turn(at);
+                self.on_speech_started(json, now);
             }
-            FromVoice::SpeechStarted { json, .. } => self.on_speech_started(json, now),
             FromVoice::SpeechStopped { at, json } => self.on_speech_stopped(at, json, now),
             FromVoice::ResponseCreated {
                 response,
@@ -43,6 +39,7 @@ impl Session {
                 if !in_conversation {
                     self.aside.insert(response);
                 } else if !self.over.contains(&response) {
+                    self.upstream.begun();
                     self.open.insert(response.clone());
                     self.on_begun(response, now);
                 }
@@ -58,6 +55,8 @@ impl Session {
                     return;
                 }
                 self.last_activity = now;
+                let length = self.output().duration(payload.len());
+                self.upstream.history.sound(&item, length);
                 let aside = self.aside.contains(&response);
                 match self.config.playback {
                     Playback::Relay(_) => {}
@@ -82,9 +81,16 @@ impl Session {
                     Err(_) => self.on_speaker_full(response),
                 }
             }
-            FromVoice::Delta { response, json, .. } => {
+            FromVoice::Delta {
+                response,
+                said,
+                json,
+            } => {
                 if self.over.contains(&response) {
                     return;
+                }
+                if let Some(utterance) = said {
+                    self.upstream.history.say(&utterance);
                 }
                 if !self.aside.contains(&response) {
                     self.on_progress(now);
@@ -121,18 +127,41 @@ impl Session {
                 answers_relay: true,
                 ..
             } => {}
-            FromVoice::Error { json, .. } => {
-                self.pass_on(json);
-                self.on_refusal();
+            FromVoice::Error {
+                code,
+                refuses,
+                json,
+                ..
+            } => {
+                if let Some(event) = refuses {
+                    self.upstream.uplink.answered(event);
+                }
+                if !(self.upstream.recovers() && ends_link(&code)) {
+                    self.pass_on(json);
+                }
+                self.on_refusal(refuses.is_none() && gives_no_answer(&code));
             }
-            FromVoice::Item { json, .. }
-            | FromVoice::ItemDeleted { json, .. }
-            | FromVoice::ItemTruncated { json, .. }
-            | FromVoice::Transcribed { json, .. }
-            | FromVoice::Committed { json, .. }
-            | FromVoice::Cleared { json }
-            | FromVoice::Event(json) => self.pass_on(json),
-            FromVoice::Down(end) => self.on_down(end, now),
+            FromVoice::Item {
+                item,
+                after,
+                stage,
+                json,
+            } => self.on_item(item, after.as_ref(), stage, json),
+            FromVoice::ItemDeleted { item, json } => self.on_item_deleted(&item, json),
+            FromVoice::ItemTruncated { item, heard, json } => {
+                self.on_item_truncated(&item, heard, json);
+            }
+            FromVoice::Transcribed { item, text, json } => {
+                self.upstream.history.transcribe(&item, &text.0);
+                self.pass_on(json);
+            }
+            FromVoice::Committed { item, json } => self.on_committed(item, json),
+            FromVoice::Cleared { json } => {
+                self.upstream.uplink.clear();
+                self.pass_on(json);
+            }
+            FromVoice::Event(json) => self.pass_on(json),
+            FromVoice::Down(end) => self.on_link_lost(Cause::LinkEnded(end), now),
         }
     }
 
@@ -164,10 +193,9 @@ impl Session {
 
     /// Whatever the provider refuses, it may be the answer that the client has asked for. Should
     /// that one begin nevertheless, it will be awaited again.
-    fn on_refusal(&mut self) {
-        if let Phase::Thinking {
-            requested: true, ..
-        } = self.phase
+    fn on_refusal(&mut self, any_answer: bool) {
+        if let Phase::Thinking { requested, .. } = self.phase
+            && (requested || any_answer)
             && self.open.is_empty()
         {
             self.enter(Phase::Listening);
@@ -178,6 +206,7 @@ impl Session {
         self.last_activity = now;
         self.hearing = true;
         self.turn = Turn::None;
+        self.upstream.forgive();
         if self.interrupts() && (!self.open.is_empty() || !self.speaker.is_silent()) {
             self.interrupt(now);
         }
@@ -193,6 +222,7 @@ impl Session {
     fn on_speech_stopped(&mut self, at: Duration, json: Json, now: Instant) {
         self.last_activity = now;
         self.hearing = false;
+        self.upstream.stopped_at = Some(at);
         self.pass_on(json);
         let Link::Up(VoiceSession {
             responds: true,
@@ -221,99 +251,6 @@ impl Session {
         }
     }
 
-    /// The person speaks over an answer, and the provider stops by itself: all but what is beside
-    /// the conversation, of which nothing is open here unless the relay plays it.
-    fn interrupt(&mut self, now: Instant) {
-        for response in self.take_open() {
-            if self.aside.contains(&response) {
-                self.cancel(response);
-            } else {
-                self.over.insert(response.clone());
-                self.cut.insert(response);
-            }
-        }
-        self.cut_speaker(now);
-        self.expect_cancellation(now);
-    }
-
-    /// The client asks for silence; what is still being made would be heard next, so it ends too.
-    pub(super) fn clear_output(&mut self, now: Instant) {
-        if self.is_direct() {
-            return self.say(ToVoice::ClearOutput);
-        }
-        if self.speaker.is_silent() {
-            return;
-        }
-        for response in self.take_open() {
-            self.cancel(response);
-        }
-        self.cut_speaker(now);
-        self.expect_cancellation(now);
-    }
-
-    fn expect_cancellation(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Listening | Phase::Thinking { .. } | Phase::Speaking { .. } => {
-                let until = now + self.config.cancel_timeout;
-                self.enter(Phase::Cancelling { until });
-                self.settle_cancelling();
-            }
-            Phase::Idle | Phase::Cancelling { .. } | Phase::Recovering { .. } | Phase::Closed => {}
-        }
-    }
-
-    /// Ends a response that the provider is working on, once.
-    fn cancel(&mut self, response: ResponseId) {
-        if self.over.insert(response.clone()) {
-            self.open.remove(&response);
-            self.cut.insert(response.clone());
-            self.say(ToVoice::Cancel(response));
-        }
-    }
-
-    pub(super) fn take_open(&mut self) -> Recent {
-        std::mem::take(&mut self.open)
-    }
-
-    /// Silences the device and tells the provider what was heard.
-    fn cut_speaker(&mut self, now: Instant) {
-        if self.speaker.is_silent() {
-            return;
-        }
-        let Some(cut) = self.speaker.cut(now) else {
-            return;
-        };
-        self.tell(ToClient::Flush);
-        self.on_cut(&cut, now);
-        let Hearing { accuracy, .. } = cut.hearing;
-        for (response, heard) in cut.silenced {
-            self.show(ToClient::Output(Output::Cleared, response.clone()));
-            self.notice(Notice::Interrupted {
-                response,
-                heard,
-                accuracy,
-            });
-        }
-        for CutItem {
-            item,
-            content_index,
-            heard,
-            whole,
-        } in cut.items
-        {
-            // Providers count whole milliseconds, and refuse to truncate to none.
-            if heard < Duration::from_millis(1) {
-                self.say(ToVoice::Delete(item));
-            } else if !whole {
-                self.say(ToVoice::Truncate {
-                    item,
-                    content_index,
-                    heard,
-                });
-            }
-        }
-    }
-
     /// A response that outgrows what may wait is ended; what was received of it sounds.
     fn on_speaker_full(&mut self, response: ResponseId) {
         self.speaker.finish(&response);
@@ -330,6 +267,9 @@ impl Session {
         let aside = self.aside.remove(response);
         let was_cut = !self.over.insert(response.clone());
         self.speaker.finish(response);
+        if !aside && outcome != ResponseOutcome::Failed {
+            self.upstream.history.answered();
+        }
         match self.phase {
             Phase::Cancelling { .. } => self.settle_cancelling(),
             // An answer without sound, or none at all.
@@ -353,7 +293,7 @@ impl Session {
     }
 
     /// CANCELLING is over when the provider works on nothing that was cut.
-    fn settle_cancelling(&mut self) {
+    pub(super) fn settle_cancelling(&mut self) {
         if self.cut.is_empty() {
             self.enter(Phase::Listening);
         }
@@ -367,6 +307,17 @@ impl Session {
         for response in self.take_open() {
             self.speaker.finish(&response);
             self.cancel(response);
+        }
+    }
+
+    /// RECOVERING is over. A provider that has not confirmed by now what it was told is gone.
+    pub(super) fn on_unconfirmed(&mut self, now: Instant) {
+        let silent = !self.cut.is_empty() && self.upstream.recovers();
+        if let (Link::Up(_), true) = (self.voice, silent) {
+            self.on_link_lost(Cause::LinkSilent, now);
+        } else if let Link::Up(_) = self.voice {
+            self.cut = Recent::default();
+            self.settle(now);
         }
     }
 
@@ -448,4 +399,21 @@ impl Session {
             self.notice(Notice::Latency(latency));
         }
     }
+}
+
+/// What a provider says just before it ends the link, which another one will replace.
+fn ends_link(code: &str) -> bool {
+    matches!(code, "session_expired" | "invalid_api_key")
+}
+
+/// What a provider says in place of the answer to a spoken turn.
+fn gives_no_answer(code: &str) -> bool {
+    matches!(
+        code,
+        "rate_limit_exceeded"
+            | "inference_rate_limit_exceeded"
+            | "insufficient_quota"
+            | "credit_balance_exhausted"
+            | "server_error"
+    )
 }

@@ -15,6 +15,7 @@ use crate::core::ids::ResponseId;
 use crate::core::port::{
     ClientEvent, Fault, FaultKind, FromClient, Json, Notice, Output, ToClient,
 };
+use crate::core::session::Fallback;
 use crate::wire::realtime::session::pin_formats;
 use crate::wire::realtime::{Carrier, event_id};
 
@@ -359,6 +360,19 @@ fn encode_notice(notice: &Notice) -> Value {
             "type": "error",
             "event_id": event_id,
             "error": error_object(fault),
+        }),
+        Notice::Degraded { reason, fallback } => json!({
+            "type": "voxline.degraded",
+            "event_id": event_id,
+            "reason": reason.name(),
+            "rung": match fallback {
+                Fallback::Wait => "waiting",
+            },
+        }),
+        Notice::Restored { after } => json!({
+            "type": "voxline.restored",
+            "event_id": event_id,
+            "after_ms": millis(*after),
         }),
         Notice::Closing { reason, within } => json!({
             "type": "voxline.closing",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::core::audio::Format;
-use crate::core::port::{Fault, VoiceSession};
+use crate::core::port::{Fault, Json, VoiceSession};
 use crate::wire::realtime::{Carrier, event_id};
 
 /// A client's session settings, made fit to be sent as the first `session.update`.
@@ -32,9 +32,35 @@ impl Pinned {
         Ok(Self(fields))
     }
 
+    /// Takes over what a `session.update` has changed: settings that are objects of settings
+    /// themselves keep what it does not name, all others are replaced.
+    pub fn adopt(&mut self, update: &Json) {
+        let mut update: Value = serde_json::from_str(update.as_str()).unwrap_or_default();
+        if let Value::Object(session) = update["session"].take() {
+            for (key, value) in session {
+                match (self.0.get_mut(&key), value) {
+                    (Some(Value::Object(audio)), Value::Object(sides)) if key == "audio" => {
+                        adopt_audio(audio, sides);
+                    }
+                    (_, value) => drop(self.0.insert(key, value)),
+                }
+            }
+            self.0.remove("model");
+        }
+    }
+
     /// Returns whether there is nothing to tell the provider.
     pub fn is_empty(&self) -> bool {
         self.0.keys().all(|key| key == "type")
+    }
+}
+
+fn adopt_audio(audio: &mut Map<String, Value>, sides: Map<String, Value>) {
+    for (side, settings) in sides {
+        match (audio.get_mut(&side), settings) {
+            (Some(Value::Object(before)), Value::Object(settings)) => before.extend(settings),
+            (_, settings) => drop(audio.insert(side, settings)),
+        }
     }
 }
 
@@ -113,6 +139,10 @@ pub(super) fn voice_session(session: &Value) -> VoiceSession {
         interrupts: answers && turns["interrupt_response"] != Value::Bool(false),
         responds: answers && turns["create_response"] != Value::Bool(false),
         silence: Duration::from_millis(turns["silence_duration_ms"].as_u64().unwrap_or_default()),
+        detects: turns.is_object(),
+        transcribes: input["transcription"].is_object(),
+        // Zero where it says nothing, as in a client secret's session.
+        expires_at: session["expires_at"].as_u64().filter(|at| *at > 0),
     }
 }
 
@@ -161,6 +191,33 @@ mod tests {
         let pinned = Pinned::new(session.clone(), Carrier::WebSocket).unwrap();
         let event: Value = serde_json::from_str(&session_update(&pinned)).unwrap();
         assert_eq!(event["session"], session);
+    }
+
+    #[test]
+    fn what_an_update_does_not_name_stays() {
+        let mut pinned = Pinned::new(
+            json!({ "instructions": "i", "tools": [1], "audio": {
+                "input": { "turn_detection": { "type": "server_vad", "threshold": 0.1 } },
+                "output": { "voice": "marin" } } }),
+            Carrier::WebRtc,
+        )
+        .unwrap();
+
+        pinned.adopt(&Json::from(
+            json!({ "type": "session.update", "session": { "type": "realtime", "tools": [],
+                "model": "m", "audio": { "input": { "turn_detection": null } } } })
+            .to_string(),
+        ));
+
+        let event: Value = serde_json::from_str(&session_update(&pinned)).unwrap();
+        let pcm = json!({ "type": "audio/pcm", "rate": 24_000 });
+        assert_eq!(
+            event["session"],
+            json!({ "type": "realtime", "instructions": "i", "tools": [], "audio": {
+                "input": { "format": pcm, "turn_detection": null },
+                "output": { "format": pcm, "voice": "marin" } } })
+        );
+        pinned.adopt(&Json::from("nonsense"));
     }
 
     #[test]

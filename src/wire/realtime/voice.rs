@@ -10,9 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::core::ids::ItemId;
-use crate::core::item::Said;
-use crate::core::port::{ClientEvent, FromVoice, Json, Output, ResponseOutcome, ToVoice, Usage};
+use crate::core::port::{
+    ClientEvent, FromVoice, Json, Output, ResponseOutcome, ToVoice, Usage, Utterance,
+};
 use crate::wire::realtime::item::{creation, item_event};
 use crate::wire::realtime::session::voice_session;
 use crate::wire::realtime::{Mark, event_id};
@@ -89,14 +89,18 @@ pub fn decode_voice(text: &str, mark: &Mark) -> Option<FromVoice> {
 }
 
 /// What a delta adds to the words of a message.
-fn said(kind: &str, event: &Delta<'_>) -> Option<(ItemId, Said)> {
-    let words = [
-        "response.output_audio_transcript.delta",
-        "response.output_text.delta",
-    ];
-    let item = event.item_id.as_ref().filter(|_| words.contains(&kind))?;
+fn said(kind: &str, event: &Delta<'_>) -> Option<Utterance> {
+    let aloud = match kind {
+        "response.output_audio_transcript.delta" => true,
+        "response.output_text.delta" => false,
+        _ => return None,
+    };
 
-    Some((item.as_ref().into(), event.delta.as_deref()?.into()))
+    Some(Utterance {
+        item: event.item_id.as_deref()?.into(),
+        text: event.delta.as_deref()?.into(),
+        aloud,
+    })
 }
 
 /// Which of a client's events an error turns down. OpenAI names the event only if the client has

@@ -1,0 +1,68 @@
+//! What a session is told, and what it wants done.
+
+use crate::core::latency::Sample;
+use crate::core::port::{
+    CloseReason, FromClient, FromDialer, FromIssuer, FromVoice, ToClient, ToDialer, ToIssuer,
+    ToVoice,
+};
+use crate::core::tally::Tally;
+
+/// Something happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Input {
+    Client(FromClient),
+    Voice(FromVoice),
+    /// The link that was opened beside the one in use says this.
+    Next(FromVoice),
+    /// No link could be opened.
+    Dialer(FromDialer),
+    /// The answer to the earliest question that has none.
+    Issuer(FromIssuer),
+    /// A client takes the place of the one before, who may still have been there.
+    Attached,
+    /// A neighbor has gone, or has let its queue fill up, which comes to the same.
+    Lost(Neighbor, Loss),
+    /// The relay is shutting down.
+    Shutdown,
+    /// The operator has revoked the session, or who runs it.
+    Revoked,
+    /// The call was hung up by a request, not by its client's own connection.
+    HungUp,
+}
+
+/// Whom a session talks to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Neighbor {
+    Client,
+    Voice,
+}
+
+/// How a neighbor was lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Loss {
+    Gone,
+    Overrun,
+}
+
+/// Something is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// For the client, and for all who listen beside it.
+    Everyone(ToClient),
+    /// For the client alone.
+    Client(ToClient),
+    /// For those who listen beside the client, who is not there.
+    Sidebands(ToClient),
+    Voice(ToVoice),
+    /// For the link that was opened beside the one in use.
+    Next(ToVoice),
+    /// The link that was opened beside the one in use takes its place.
+    Switch,
+    /// The link in use is given up.
+    HangUp,
+    Dialer(ToDialer),
+    Issuer(ToIssuer),
+    Record(Sample),
+    Count(Tally),
+    Close(CloseReason),
+}

@@ -1,0 +1,146 @@
+//! The link in use is lost.
+//!
+//! **Invariant:** what was received of an answer sounds; what was not is asked for again once.
+
+use std::time::Instant;
+
+use crate::core::port::{
+    ClientEvent, CloseReason, DialFailure, Fault, FromDialer, LinkEnd, Notice, ToClient, ToDialer,
+};
+use crate::core::resilience::Backoff;
+use crate::core::session::recent::Recent;
+use crate::core::session::recovery::{Cause, Fallback, Plan, Reason, RecoveryConfig, plan};
+use crate::core::session::upstream::{CUT_OFF, Link, Next, Outage, Owed};
+use crate::core::session::{Effect, Phase, Session};
+use crate::core::tally::Tally;
+
+impl Session {
+    /// The link in use has ended, or does not do what a link is for.
+    pub(in crate::core::session) fn on_link_lost(&mut self, cause: Cause, now: Instant) {
+        let end = match cause {
+            Cause::LinkEnded(end) => end,
+            Cause::LinkOverrun
+            | Cause::LinkSilent
+            | Cause::ClientLost
+            | Cause::ClientOverrun
+            | Cause::TokenExpired
+            | Cause::Refusal => LinkEnd::Lost,
+        };
+        match (self.voice, plan(cause), self.upstream.config) {
+            (Link::Lost(_) | Link::Down, ..) => {}
+            (Link::Up(_), Plan::Session { reason }, Some(config)) if !self.is_ending() => {
+                self.recover(reason, config, now);
+            }
+            (Link::Up(_) | Link::Opening, ..) => self.on_down(end, now),
+        }
+    }
+
+    pub(super) fn recover(&mut self, reason: Reason, config: RecoveryConfig, now: Instant) {
+        let outage = Outage {
+            since: now,
+            until: now + config.window,
+            reason,
+        };
+        self.voice = Link::Lost(outage);
+        self.effects.push_back(Effect::HangUp);
+        self.count(Tally::LinkLost(reason));
+        self.drop_answers(reason == Reason::Silent);
+        if let Next::Ready { .. } = self.upstream.next {
+            return self.switch(now);
+        }
+        match self.fallback() {
+            Fallback::Wait => {
+                let fallback = Fallback::Wait;
+                self.notice(Notice::Degraded { reason, fallback });
+            }
+        }
+        self.dial();
+        if self.speaker.is_silent() {
+            self.enter(Phase::Recovering {
+                until: outage.until,
+            });
+        }
+    }
+
+    /// What to do without a link.
+    pub(super) fn fallback(&self) -> Fallback {
+        Fallback::Wait
+    }
+
+    /// What the link was saying ends here; what was received of it sounds. `owes` if it is known to
+    /// owe an answer.
+    pub(super) fn drop_answers(&mut self, owes: bool) {
+        let thinking = matches!(self.phase, Phase::Thinking { .. });
+        let unanswered = owes || thinking || !self.open.is_empty();
+        let told = self.upstream.history.break_off();
+        let lost: Vec<_> = std::mem::take(&mut self.open)
+            .into_iter()
+            .chain(std::mem::take(&mut self.aside))
+            .chain(std::mem::take(&mut self.cut))
+            .collect();
+        let mut seen = Recent::default();
+        for response in lost
+            .into_iter()
+            .filter(|response| seen.insert(response.clone()))
+        {
+            self.speaker.finish(&response);
+            self.over.insert(response.clone());
+            self.show(ToClient::Failed(response));
+        }
+        self.hearing = false;
+        let upstream = &mut self.upstream;
+        if !unanswered
+            || upstream.asked_again
+            || upstream.uplink.expects(ClientEvent::CreateResponse)
+        {
+            upstream.owed = Owed::Nothing;
+            return;
+        }
+        upstream.owed = Owed::Answer;
+        if told {
+            let note = format!("item_voxline_cut_off_{}", upstream.number);
+            upstream.history.add_note(note.into(), CUT_OFF);
+        }
+    }
+
+    pub(super) fn dial(&mut self) {
+        let Some(config) = self.upstream.config else {
+            return;
+        };
+        if let Next::Unwanted = self.upstream.next {
+            self.upstream.next = Next::Dialing(Backoff::new(config.backoff));
+            self.effects.push_back(Effect::Dialer(ToDialer::Open));
+        }
+    }
+
+    pub(in crate::core::session) fn on_dialer(
+        &mut self,
+        FromDialer::Failed(failure): FromDialer,
+        now: Instant,
+    ) {
+        let Next::Dialing(backoff) = &mut self.upstream.next else {
+            return;
+        };
+        let asked = match failure {
+            DialFailure::Busy { retry_after } => retry_after,
+            DialFailure::Resting | DialFailure::Refused | DialFailure::Unreachable => None,
+        };
+        let wait = backoff.next(asked, &mut self.upstream.random);
+        self.upstream.next = Next::Resting(backoff.clone(), now + wait);
+    }
+
+    pub(super) fn give_up(&mut self, outage: Outage) {
+        self.count(Tally::LinkGivenUp);
+        self.show(ToClient::Fault(Fault::server(
+            "provider_gone",
+            "The connection to the voice provider was lost and could not be made again in time; the call ends. Call again.",
+        )));
+        let reason = match outage.reason {
+            Reason::Expired => CloseReason::Expired,
+            Reason::Lost | Reason::Silent | Reason::Refused | Reason::Garbled => {
+                CloseReason::ProviderGone
+            }
+        };
+        self.close(reason);
+    }
+}
