@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::core::latency::Recorder;
-use crate::core::port::{CloseReason, Fault, FromClient, FromIssuer, ToClient, ToIssuer, ToVoice};
+use crate::core::port::{
+    CloseReason, Device, Fault, FromClient, FromIssuer, ToClient, ToIssuer, ToVoice,
+};
 use crate::core::session::{Effect, Input, Loss, Neighbor, Session};
 use crate::core::tally::Ledger;
 use crate::driver::links::Links;
@@ -63,7 +65,7 @@ pub type ClientLine = Line<ToClient, FromClient>;
 pub enum Arrival {
     /// Takes the place of the session's client, who may still be there, with its first word that
     /// is not sound: until then its connection may not be open.
-    Client(ClientLine),
+    Client(ClientLine, Device),
     /// Joins beside it: sees the same events, and may send some. At most [`SIDEBANDS`] do.
     Sideband(ClientLine),
 }
@@ -175,7 +177,7 @@ pub async fn run(
             }
             Some(arrival) = arrivals.recv() => {
                 match arrival {
-                    Arrival::Client(line) => audience.newcomer = Some(line),
+                    Arrival::Client(line, device) => audience.newcomer = Some((line, device)),
                     Arrival::Sideband(line) => audience.join(line, session.introduction()),
                 }
                 continue;
@@ -184,10 +186,11 @@ pub async fn run(
             heard = audience.hear(upward.as_ref()) => match audience.admit(heard) {
                 Some(Admitted::Said(message)) => Input::Client(message),
                 Some(Admitted::Left) => Input::Lost(Neighbor::Client, Loss::Gone),
-                Some(Admitted::Attached(first)) => {
+                Some(Admitted::Attached(device, first)) => {
                     let now = clock::now();
-                    observer.hear(&Input::Attached, now);
-                    session.handle(Input::Attached, now);
+                    let attached = Input::Attached(device);
+                    observer.hear(&attached, now);
+                    session.handle(attached, now);
                     Input::Client(first)
                 }
                 None => continue,
@@ -207,7 +210,7 @@ pub async fn run(
 struct Audience {
     client: Option<ClientLine>,
     /// Comes to take the client's place.
-    newcomer: Option<ClientLine>,
+    newcomer: Option<(ClientLine, Device)>,
     sidebands: Vec<ClientLine>,
 }
 
@@ -225,7 +228,7 @@ enum Admitted {
     /// The client has gone.
     Left,
     /// The newcomer is there now, and says this.
-    Attached(FromClient),
+    Attached(Device, FromClient),
 }
 
 impl Audience {
@@ -272,7 +275,7 @@ impl Audience {
         poll_fn(|cx| {
             let client = self.client.iter_mut().map(|line| (Listener::Client, line));
             let newcomer = self.newcomer.iter_mut();
-            let newcomer = newcomer.map(|line| (Listener::Newcomer, line));
+            let newcomer = newcomer.map(|(line, _)| (Listener::Newcomer, line));
             let sidebands = self.sidebands.iter_mut().enumerate();
             let sidebands = sidebands.map(|(index, line)| (Listener::Sideband(index), line));
             for (listener, line) in client.chain(newcomer).chain(sidebands) {
@@ -303,6 +306,7 @@ impl Audience {
                 Some(
                     FromClient::Audio { .. }
                     | FromClient::Played(_)
+                    | FromClient::Alive { .. }
                     | FromClient::Network(_)
                     | FromClient::Speech(_),
                 ),
@@ -312,11 +316,11 @@ impl Audience {
                 None
             }
             (Listener::Newcomer, Some(first)) => {
-                let before = std::mem::replace(&mut self.client, self.newcomer.take());
-                if let Some(before) = before {
+                let (line, device) = self.newcomer.take()?;
+                if let Some(before) = self.client.replace(line) {
                     before.send(ToClient::Close(CloseReason::Replaced));
                 }
-                Some(Admitted::Attached(first))
+                Some(Admitted::Attached(device, first))
             }
             (
                 Listener::Sideband(_),
@@ -326,6 +330,10 @@ impl Audience {
                     | FromClient::ClearOutput),
                 ),
             ) => Some(Admitted::Said(message)),
+            (Listener::Sideband(index), Some(FromClient::Rejected(fault))) => {
+                self.sidebands[index].send(ToClient::Fault(fault));
+                None
+            }
             (Listener::Sideband(index), None | Some(FromClient::Hangup)) => {
                 self.sidebands.swap_remove(index);
                 None
@@ -340,6 +348,10 @@ impl Audience {
                     | FromClient::Speech(_)
                     | FromClient::Ready
                     | FromClient::Extended
+                    | FromClient::Acknowledged { .. }
+                    | FromClient::Heard(_)
+                    | FromClient::Away
+                    | FromClient::Alive { .. }
                     | FromClient::TokenAcknowledged(_)
                     | FromClient::TokenPresented(_),
                 ),
@@ -393,7 +405,7 @@ mod tests {
         let told = [beside.hear().await, beside.hear().await];
         assert!(matches!(
             told,
-            [ToClient::Created(_), ToClient::Notice(Notice::State(_))]
+            [ToClient::Created { .. }, ToClient::Notice(Notice::State(_))]
         ));
 
         call.provide("answer").await;
@@ -459,7 +471,7 @@ mod tests {
 
         newcomer.say(FromClient::Ready).await;
 
-        assert!(matches!(newcomer.hear().await, ToClient::Created(_)));
+        assert!(matches!(newcomer.hear().await, ToClient::Created { .. }));
         let last = call.client.hear().await;
         assert_eq!(last, ToClient::Close(CloseReason::Replaced));
         call.provide("to the new one").await;
@@ -478,7 +490,7 @@ mod tests {
 
         newcomer.say(FromClient::Extended).await;
 
-        assert!(matches!(newcomer.hear().await, ToClient::Created(_)));
+        assert!(matches!(newcomer.hear().await, ToClient::Created { .. }));
         let state = newcomer.hear().await;
         assert!(matches!(state, ToClient::Notice(Notice::State(_))));
         let missed = newcomer.hear().await;
@@ -635,7 +647,14 @@ mod tests {
 
         async fn come(&self) -> End {
             let (line, end) = pair();
-            self.arrivals.send(Arrival::Client(line)).await.unwrap();
+            let device = Device {
+                lead: Duration::from_millis(40),
+                ear_delay: Duration::from_millis(80),
+                flushes: false,
+                heard: None,
+            };
+            let arrival = Arrival::Client(line, device);
+            self.arrivals.send(arrival).await.unwrap();
             end
         }
 

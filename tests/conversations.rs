@@ -18,9 +18,9 @@ use voxline::core::audio::Format;
 use voxline::core::item::{Body, Item, Role, Words};
 use voxline::core::playout::PlayoutConfig;
 use voxline::core::port::{
-    ClientEvent, Credential, DialFailure, Fault, FromClient, FromDialer, FromIssuer, FromVoice,
-    Json, LinkEnd, Network, Notice, Output, Played, ResponseOutcome, Restored, Speech, Stage,
-    ToClient, ToDialer, ToIssuer, ToVoice, Usage, Utterance, VoiceSession,
+    ClientEvent, Credential, Device, DialFailure, Fault, FromClient, FromDialer, FromIssuer,
+    FromVoice, Json, LinkEnd, Network, Notice, Output, Played, ResponseOutcome, Restored, Speech,
+    Stage, ToClient, ToDialer, ToIssuer, ToVoice, Usage, Utterance, VoiceSession,
 };
 use voxline::core::resilience::BackoffConfig;
 use voxline::core::session::{
@@ -180,7 +180,10 @@ impl Replay {
     fn said(&self, to: &str, message: ToClient) -> String {
         match message {
             ToClient::Event(json) => format!("{to}: event {}", json.as_str()),
-            ToClient::Created(json) => format!("{to}: created from {}", json.as_str()),
+            ToClient::Created { session, next } => {
+                let next = next.map_or(String::new(), |next| format!(", next {next}"));
+                format!("{to}: created from {}{next}", session.as_str())
+            }
             ToClient::Missed(missed) => {
                 let missed = missed.into_iter().map(|missed| self.said("", missed));
                 format!("{to}: missed{}", missed.collect::<Vec<_>>().join(","))
@@ -344,7 +347,23 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
         ["client", "extended"] => Input::Client(FromClient::Extended),
         ["client", "ack", token] => Input::Client(FromClient::TokenAcknowledged((*token).into())),
         ["client", "present", token] => Input::Client(FromClient::TokenPresented((*token).into())),
-        ["client", "attached"] => Input::Attached,
+        ["client", "attached"] => Input::Attached(device(40, None)),
+        ["client", "attached", "lead", lead] => Input::Attached(device(number(lead), None)),
+        ["client", "attached", "heard", heard] => {
+            Input::Attached(device(40, Some(ms(number(heard)))))
+        }
+        ["client", "acknowledges", received] => Input::Client(FromClient::Acknowledged {
+            received: number(received),
+            last: format!("e{received}").into(),
+        }),
+        ["client", "alive", every] => Input::Client(FromClient::Alive {
+            every: ms(number(every)),
+        }),
+        ["client", "heard", position] => Input::Client(FromClient::Heard(ms(number(position)))),
+        ["client", "nonsense"] => {
+            let fault = Fault::invalid("invalid_event", "nonsense");
+            Input::Client(FromClient::Rejected(fault))
+        }
         ["client", "gone"] => Input::Lost(Neighbor::Client, Loss::Gone),
         ["client", "played", position, "at", when] => Input::Client(FromClient::Played(Played {
             position: ms(number(position)),
@@ -493,6 +512,15 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
     };
 
     Some((at, Step::Input(input)))
+}
+
+fn device(lead: u64, heard: Option<Duration>) -> Device {
+    Device {
+        lead: ms(lead),
+        ear_delay: ms(80),
+        flushes: false,
+        heard,
+    }
 }
 
 fn body(role: &str, words: &[&str]) -> Body {

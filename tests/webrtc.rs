@@ -191,25 +191,29 @@ async fn a_client_without_data_channels_misses_events_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_is_not_an_event_is_answered_by_an_error_and_the_call_goes_on() {
+async fn what_is_not_an_event_is_the_session_s_to_answer_and_the_call_goes_on() {
     let endpoint = endpoint();
     let (mut peer, mut session) = call(&endpoint, ALL).await;
-    peer.send("oai-events", "not json").await;
-    assert!(
-        peer.message("oai-events")
-            .await
-            .contains(r#""type":"error""#)
-    );
-    peer.send(
-        "oai-events",
-        r#"{"type":"no.such.event","event_id":"mine"}"#,
-    )
-    .await;
-    assert!(peer.message("oai-events").await.contains("mine"));
+    let unknown = r#"{"type":"no.such.event","event_id":"mine"}"#;
+    for (label, text, says) in [
+        ("oai-events", "not json", "not JSON"),
+        ("oai-events", unknown, "no.such.event"),
+        ("voxline", r#"{"type":"response.create"}"#, "voxline.ping"),
+    ] {
+        peer.send(label, text).await;
+        let FromClient::Rejected(fault) = session.heard().await else {
+            panic!("{text} is an event");
+        };
+        assert!(fault.message.contains(says), "{}", fault.message);
+        session.say(ToClient::Fault(fault)).await;
+        assert!(peer.message("oai-events").await.contains(says));
+    }
     peer.send_bytes("oai-events", b"{}").await;
-    assert!(peer.message("oai-events").await.contains("binary"));
-    peer.send("voxline", r#"{"type":"response.create"}"#).await;
-    assert!(peer.message("oai-events").await.contains("voxline.ping"));
+    let told = session.heard().await;
+    assert!(
+        matches!(&told, FromClient::Rejected(fault) if fault.message.contains("binary")),
+        "{told:?}"
+    );
     peer.send("oai-events", r#"{"type":"response.cancel"}"#)
         .await;
     assert!(matches!(
@@ -545,7 +549,7 @@ async fn an_ice_restart_from_another_address_keeps_the_call() {
     }
 
     let wish = peer.restart().await;
-    let patched = control.patch(&wish).unwrap();
+    let patched = control.patch(&wish, None).unwrap();
     let Patched::Restarted { fragment, etag } = patched.clone() else {
         panic!("{patched:?}");
     };
@@ -556,7 +560,7 @@ async fn an_ice_restart_from_another_address_keeps_the_call() {
         assert!(fragment.contains(needed), "{needed} is not in {fragment}");
     }
     // An answer that was lost is given again.
-    assert_eq!(control.patch(&wish), Ok(patched));
+    assert_eq!(control.patch(&wish, None), Ok(patched));
 
     peer.restarted(&street.reroute(&answer, relay), &fragment)
         .await;
@@ -621,7 +625,7 @@ async fn candidates_that_trickle_in_are_read_and_nothing_is_sent_to_them() {
         line("a=ice-pwd:"),
         bait.local_addr().unwrap().port(),
     );
-    assert_eq!(control.patch(&fragment), Ok(Patched::Trickled));
+    assert_eq!(control.patch(&fragment, None), Ok(Patched::Trickled));
     assert_eq!(control.etag(), etag);
     let silence = tokio::time::timeout(ms(300), bait.recv(&mut [0; 2048])).await;
     assert!(silence.is_err());
@@ -635,19 +639,22 @@ async fn a_restart_needs_a_call_that_is_connected_and_not_over() {
     let control = leg.control();
     let session = Session::start(leg);
     let wish = "a=ice-ufrag:another\r\na=ice-pwd:another-password-of-ours\r\n";
-    let error = control.patch(wish).unwrap_err();
+    let error = control.patch(wish, None).unwrap_err();
     assert_eq!((&error, error.status()), (&PatchError::NotConnected, 409));
 
     peer.connect(&answer).await;
-    assert!(matches!(control.patch(wish), Ok(Patched::Restarted { .. })));
+    assert!(matches!(
+        control.patch(wish, None),
+        Ok(Patched::Restarted { .. })
+    ));
     assert_eq!(
-        control.patch("nonsense"),
+        control.patch("nonsense", None),
         Err(PatchError::NotFragment { line: 1 })
     );
 
     session.cancel.cancel();
     session.end().await;
-    let error = control.patch(wish).unwrap_err();
+    let error = control.patch(wish, None).unwrap_err();
     assert_eq!((&error, error.status()), (&PatchError::Gone, 404));
     assert_eq!(control.etag(), None);
 }

@@ -15,9 +15,9 @@ use tokio::time::{interval_at, timeout};
 use tokio_tungstenite::tungstenite;
 
 use crate::clock;
-use crate::core::port::{CloseReason, Fault, FaultKind, FromClient, ToClient};
+use crate::core::port::{CloseReason, Fault, FaultKind, FromClient, Played, ToClient};
 use crate::wire::realtime::{Carrier, decode_client, encode_client};
-use crate::wire::voxline::{self, FromDevice};
+use crate::wire::voxline::{self, FromDevice, Place};
 
 /// Answers of the leg's own that wait for the socket; then the client waits.
 const REPLIES: usize = 8;
@@ -67,6 +67,8 @@ enum End {
     Session(Option<CloseReason>),
     /// The client, which began the closing handshake.
     Closed,
+    /// The same, only to leave this connection: it has another one, or means to.
+    Left,
     /// The client, which broke off, or went silent.
     Gone,
     /// An event that cannot be read, and so nothing that follows it.
@@ -78,6 +80,11 @@ enum End {
 impl Leg {
     pub fn new(socket: WebSocket, settings: Settings) -> Self {
         Self { socket, settings }
+    }
+
+    /// How the session's sound travels on it.
+    pub fn carrier(&self) -> Carrier {
+        self.settings.carrier
     }
 
     /// Carries messages until the client or the session has gone. A client that is still there
@@ -102,18 +109,18 @@ impl Leg {
                 // Else the session would wait for the client to come back.
                 let _ = timeout(LINGER, to_session.send(FromClient::Hangup)).await;
             }
-            End::Session(_) | End::Gone => {}
+            End::Session(_) | End::Left | End::Gone => {}
         }
         drop((to_session, from_session));
         match end {
-            End::Closed => self.part().await,
+            End::Closed | End::Left => self.part().await,
             End::Gone => {}
             End::Session(reason) => {
                 let (code, text) = farewell(reason);
                 self.close(code, text).await;
             }
             End::Oversize => {
-                self.send(oversize(self.settings)).await;
+                self.send(ToClient::Fault(oversize(self.settings))).await;
                 let text = "invalid_request_error.invalid_event";
                 self.close(close_code::SIZE, text).await;
             }
@@ -228,16 +235,19 @@ async fn read(
                     "invalid_event",
                     "Binary messages are not understood; send each event as JSON text.",
                 );
-                reply(&replies, ToClient::Fault(fault)).await;
+                pass(to_session, FromClient::Rejected(fault)).await;
                 continue;
             }
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
             Ok(Some(Err(error))) => return broken(&error),
+            Ok(Some(Ok(Message::Close(Some(frame))))) if frame.code == voxline::LEFT => {
+                return End::Left;
+            }
             Ok(Some(Ok(Message::Close(_)))) => return End::Closed,
             Ok(None) | Err(_) => return End::Gone,
         };
         if text.len() > settings.event {
-            reply(&replies, oversize(settings)).await;
+            pass(to_session, FromClient::Rejected(oversize(settings))).await;
             continue;
         }
         if settings.notices
@@ -245,19 +255,32 @@ async fn read(
             && let Some(report) = voxline::decode(&text)
         {
             match report {
-                FromDevice::Ping { id } => {
+                FromDevice::Ping { id, every } => {
+                    // Without a writer the leg is about to end.
                     let _ = replies.send(voxline::pong(id).into()).await;
+                    if let Some(every) = every {
+                        pass(to_session, FromClient::Alive { every }).await;
+                    }
                 }
-                // The client owns playback here, and truncates by itself.
+                FromDevice::Playout {
+                    place: Place::Position(position),
+                    age,
+                    output_latency,
+                } if settings.carrier.relay_plays() => {
+                    if let Some(at) = clock::now().checked_sub(age) {
+                        let position = position.saturating_sub(output_latency);
+                        let played = Played { position, at };
+                        pass(to_session, FromClient::Played(played)).await;
+                    }
+                }
+                // Who owns the playback has nobody to report to; and here are no RTP timestamps.
                 FromDevice::Playout { .. } => {}
                 FromDevice::Said(message) => pass(to_session, message).await,
             }
             continue;
         }
-        match decode_client(&text, settings.carrier, clock::now()) {
-            Ok(message) => pass(to_session, message).await,
-            Err(fault) => reply(&replies, ToClient::Fault(fault)).await,
-        }
+        let message = decode_client(&text, settings.carrier, clock::now());
+        pass(to_session, message.unwrap_or_else(FromClient::Rejected)).await;
     }
 }
 
@@ -265,13 +288,6 @@ async fn pass(to_session: &mpsc::Sender<FromClient>, message: FromClient) {
     if to_session.send(message).await.is_err() {
         // The writer brings the session's last words out, and then ends the leg.
         std::future::pending().await
-    }
-}
-
-async fn reply(replies: &mpsc::Sender<Message>, message: ToClient) {
-    if let Some(text) = encode_client(&message) {
-        // Without a writer the leg is about to end.
-        let _ = replies.send(text.into()).await;
     }
 }
 
@@ -306,19 +322,30 @@ async fn write(
 }
 
 fn encode(said: &ToClient, settings: Settings) -> Option<Message> {
-    if matches!(said, ToClient::Notice(_)) && !settings.notices {
-        return None;
+    match said {
+        ToClient::Notice(_) if !settings.notices => None,
+        ToClient::Play {
+            frame, position, ..
+        } => Some(voxline::audio(*position, &frame.payload).into()),
+        ToClient::Flush => Some(voxline::FLUSH.into()),
+        ToClient::Event(_)
+        | ToClient::Created { .. }
+        | ToClient::Missed(_)
+        | ToClient::Output(..)
+        | ToClient::Failed(_)
+        | ToClient::Truncated { .. }
+        | ToClient::Notice(_)
+        | ToClient::Fault(_)
+        | ToClient::Close(_) => encode_client(said).map(Message::from),
     }
-
-    encode_client(said).map(Message::from)
 }
 
-fn oversize(settings: Settings) -> ToClient {
+fn oversize(settings: Settings) -> Fault {
     let message = format!(
         "The event is larger than {} bytes; send sound in smaller pieces.",
         settings.event
     );
-    ToClient::Fault(Fault::invalid("invalid_event", message))
+    Fault::invalid("invalid_event", message)
 }
 
 fn broken(error: &axum::Error) -> End {
@@ -349,6 +376,7 @@ mod tests {
     use tokio_tungstenite::tungstenite::Message as Sent;
     use tokio_tungstenite::{WebSocketStream, client_async};
 
+    use crate::core::audio::{Format, Frame};
     use crate::core::port::{ClientEvent, Json, Notice, State};
 
     const PATIENT: Settings = Settings {
@@ -455,7 +483,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bad_message_is_answered_and_the_session_lives_on() {
+    async fn what_is_no_event_is_the_session_s_to_answer() {
         let mut line = connect(PATIENT).await;
         for (message, code) in [
             (Sent::binary(vec![1, 2]), "invalid_event"),
@@ -467,9 +495,11 @@ mod tests {
             ),
         ] {
             line.client.send(message).await.unwrap();
-            let event = next_event(&mut line.client).await;
-            assert_eq!(event["type"], "error");
-            assert_eq!(event["error"]["code"], code, "{event}");
+            let told = line.from_client.recv().await.unwrap();
+            assert!(
+                matches!(&told, FromClient::Rejected(fault) if fault.code == code),
+                "{told:?}"
+            );
         }
         let create = r#"{"type":"response.create"}"#;
         line.client.send(create.into()).await.unwrap();
@@ -481,13 +511,10 @@ mod tests {
         let mut line = connect(PATIENT).await;
         let large = format!(r#"{{"type":"{}"}}"#, "x".repeat(PATIENT.event));
         line.client.send(large.into()).await.unwrap();
-        let event = next_event(&mut line.client).await;
-        assert_eq!(event["error"]["code"], "invalid_event");
+        let told = line.from_client.recv().await.unwrap();
         assert!(
-            event["error"]["message"]
-                .as_str()
-                .unwrap()
-                .contains("65536")
+            matches!(&told, FromClient::Rejected(fault) if fault.message.contains("65536")),
+            "{told:?}"
         );
         let create = r#"{"type":"response.create"}"#;
         line.client.send(create.into()).await.unwrap();
@@ -584,7 +611,10 @@ mod tests {
             event(r#"{"type":"second"}"#),
         ];
         for message in [
-            ToClient::Created(updated.into()),
+            ToClient::Created {
+                session: updated.into(),
+                next: Some(3),
+            },
             ToClient::Missed(missed),
             event(r#"{"type":"third"}"#),
         ] {
@@ -610,6 +640,60 @@ mod tests {
         let mut line = connect(PATIENT).await;
         drop(line.client);
         assert!(line.from_client.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_only_leaves_a_connection_has_not_hung_up() {
+        let mut line = connect(PATIENT).await;
+        let frame = tungstenite::protocol::CloseFrame {
+            code: voxline::LEFT.into(),
+            reason: "".into(),
+        };
+        line.client.close(Some(frame)).await.unwrap();
+        assert_eq!(next_close(&mut line.client).await.0, voxline::LEFT);
+        assert!(line.from_client.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn where_the_relay_plays_sound_has_positions_and_reports_come_back() {
+        let settings = Settings {
+            notices: true,
+            carrier: Carrier::Playout,
+            ..PATIENT
+        };
+        let mut line = connect(settings).await;
+        let play = ToClient::Play {
+            frame: Frame {
+                format: Format::Pcm,
+                payload: vec![0; 960].into(),
+            },
+            position: Duration::from_millis(40),
+            due: clock::now(),
+        };
+        line.to_client.send(play).await.unwrap();
+        line.to_client.send(ToClient::Flush).await.unwrap();
+        let audio = next_event(&mut line.client).await;
+        assert_eq!(audio["type"], "voxline.audio");
+        assert_eq!(audio["position_ms"], 40);
+        assert_eq!(audio["audio"].as_str().unwrap().len(), 1280);
+        assert_eq!(next_event(&mut line.client).await["type"], "voxline.flush");
+
+        let report = r#"{"type":"voxline.playout","position_ms":60,"output_latency_ms":15}"#;
+        line.client.send(report.into()).await.unwrap();
+        let told = line.from_client.recv().await.unwrap();
+        let heard = Duration::from_millis(45);
+        assert!(
+            matches!(told, FromClient::Played(Played { position, .. }) if position == heard),
+            "{told:?}"
+        );
+        let ping = r#"{"type":"voxline.ping","id":7,"every_ms":1000}"#;
+        line.client.send(ping.into()).await.unwrap();
+        let every = Duration::from_secs(1);
+        let told = line.from_client.recv().await;
+        assert_eq!(told, Some(FromClient::Alive { every }));
+        let clear = r#"{"type":"output_audio_buffer.clear"}"#;
+        line.client.send(clear.into()).await.unwrap();
+        assert_eq!(line.from_client.recv().await, Some(FromClient::ClearOutput));
     }
 
     #[tokio::test]

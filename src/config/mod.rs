@@ -108,6 +108,7 @@ pub struct Tuning {
     pub barge_in_wait: Duration,
     pub idle_timeout: Duration,
     pub playout_lead: Duration,
+    pub websocket_lead: Duration,
     pub resume_window: Duration,
     pub renewal: Renewal,
 }
@@ -243,6 +244,7 @@ impl Config {
                 barge_in_wait: entries.bounded("session.barge_in_wait")?,
                 idle_timeout: entries.bounded("session.idle_timeout")?,
                 playout_lead: entries.bounded("session.playout_lead")?,
+                websocket_lead: entries.bounded("session.websocket_lead")?,
                 resume_window: entries.bounded("session.resume_window")?,
                 renewal: entries.value("session.renewal")?,
             },

@@ -287,6 +287,15 @@ const CONVERSATIONS: &[Setting] = &[
         secret: false,
     },
     Setting {
+        key: "session.websocket_lead",
+        value: "DURATION",
+        default: Fallback::Value("150ms"),
+        range: Some(("0ms", "1s")),
+        about: "The same to a WebSocket client that has the relay own the playback \
+                (`voxline.playout`): TCP may hold sound up for a round trip or more.",
+        secret: false,
+    },
+    Setting {
         key: "session.resume_window",
         value: "DURATION",
         default: Fallback::Value("30s"),
@@ -333,11 +342,11 @@ const CONVERSATIONS: &[Setting] = &[
     },
     Setting {
         key: "sim.agent",
-        value: "line-test|tone",
+        value: "line-test|tone|sweep",
         default: Fallback::Value("line-test"),
         range: None,
-        about: "Who answers in the embedded provider: a partner to test the line with, or the same \
-                tone every time, for measuring.",
+        about: "Who answers in the embedded provider: a partner to test the line with, or for \
+                measuring the same tone every time, or one that rises.",
         secret: false,
     },
     Setting {
@@ -370,7 +379,7 @@ const CONVERSATIONS: &[Setting] = &[
         value: "DURATION",
         default: Fallback::Value("2s"),
         range: Some(("0ms", "10m")),
-        about: "How long an answer of the agent `tone` is.",
+        about: "How long an answer of the agents `tone` and `sweep` is.",
         secret: false,
     },
     Setting {

@@ -229,12 +229,13 @@ impl Value for Renewal {
 }
 
 impl Value for AgentKind {
-    const RULE: &'static str = "line-test or tone";
+    const RULE: &'static str = "line-test, tone or sweep";
 
     fn parse(text: &str) -> Option<Self> {
         match text {
             "line-test" => Some(Self::LineTest),
             "tone" => Some(Self::Scripted(Script::default())),
+            "sweep" => Some(Self::Scripted(Script::sweep())),
             _ => None,
         }
     }

@@ -58,6 +58,10 @@ id! {
     CallId
 }
 id! {
+    /// An event that a client was sent: its `event_id`.
+    EventId
+}
+id! {
     /// A token of the relay's own, by its `jti`.
     TokenId
 }

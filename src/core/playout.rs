@@ -5,10 +5,9 @@
 //! with the session and also runs through silence; a WebRTC leg's RTP timestamps are that
 //! timeline, and a client's playout reports come back on it.
 //!
-//! While the device is out of reach ([`Playout::pause`]) nothing is released, and what was on its
-//! way to the ear waits again: as far as the ear's delay is known, nobody has heard it. What the
-//! ear had reached by then counts as heard, also if the network was dead for a while before that
-//! was noticed: such a listener misses some words, and nothing is said twice.
+//! While the device is out of reach ([`Playout::pause`]) nothing is released, and the ear stays
+//! where it was. When it is back what it has not heard is released again, at a later position:
+//! what it says itself of where its ear has got to counts, else what was known of its delay.
 //!
 //! While it is not clear whether the person interrupts ([`Playout::hold`]) nothing is released
 //! either. What is out already will be heard, then as after a cut, unless the device drops it
@@ -32,7 +31,7 @@ use crate::core::ids::{ItemId, ResponseId};
 pub use crate::core::playout::ear::Hearing;
 use crate::core::playout::ear::{Ear, MAX_DELAY};
 use crate::core::playout::reply::{FRAME_BYTES, Reply};
-use crate::core::port::{Network, Played};
+use crate::core::port::{Device, Network, Played};
 
 /// What is released at once.
 pub const FRAME: Duration = Duration::from_millis(20);
@@ -78,7 +77,10 @@ pub struct Playout {
 
 #[derive(Debug)]
 enum Pace {
-    Paused,
+    /// The ear has got to there, as far as is known.
+    Paused {
+        ear: Duration,
+    },
     Held,
     /// Nothing was due before then.
     Since(Instant),
@@ -222,17 +224,28 @@ impl Playout {
         self.origin + self.end + self.ear.delay()
     }
 
-    /// The device is out of reach: what it has not heard waits until it, or another, is there.
-    pub fn pause(&mut self, now: Instant) {
-        let ear = self.heard_to(now);
-        let items = self.replies.iter_mut().flat_map(|reply| &mut reply.items);
-        self.waiting += items.map(|item| item.take_back(ear)).sum::<usize>();
-        self.pace = Pace::Paused;
+    /// The device is out of reach, and was within it until then.
+    pub fn pause(&mut self, reached: Instant) {
+        let ear = self.heard_to(reached);
+        self.pace = Pace::Paused { ear };
     }
 
-    /// There is a device again, of which nothing is known yet.
-    pub fn resume(&mut self, now: Instant) {
-        self.ear = Ear::new(self.config.ear_delay, self.config.lead);
+    /// There is a device again, of which nothing is known but this.
+    pub fn resume(&mut self, device: Device, now: Instant) {
+        self.go_on(device.heard.unwrap_or_else(|| self.heard_to(now)), now);
+        self.config.lead = device.lead;
+        self.config.flushes = device.flushes;
+        self.ear = Ear::new(device.ear_delay, device.lead);
+    }
+
+    /// The device has heard all up to `heard`, and hears nothing of what was released after it.
+    pub fn rewind(&mut self, heard: Duration, now: Instant) {
+        self.go_on(heard, now);
+    }
+
+    fn go_on(&mut self, heard: Duration, now: Instant) {
+        let items = self.replies.iter_mut().flat_map(|reply| &mut reply.items);
+        self.waiting += items.map(|item| item.take_back(heard)).sum::<usize>();
         self.pace = Pace::Since(now);
     }
 
@@ -284,15 +297,15 @@ impl Playout {
     /// has something to say.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let releases = match self.pace {
-            Pace::Paused | Pace::Held => false,
+            Pace::Paused { .. } | Pace::Held => false,
             Pace::Since(_) => self.replies.iter().any(Reply::has_frame),
         };
         let frame = releases.then(|| self.origin + self.end.saturating_sub(self.config.lead));
-        let finished = self
-            .replies
-            .front()
-            .and_then(Reply::ends)
-            .map(|end| self.origin + end + self.ear.delay());
+        let ends = match self.pace {
+            Pace::Paused { .. } => None,
+            Pace::Held | Pace::Since(_) => self.replies.front().and_then(Reply::ends),
+        };
+        let finished = ends.map(|end| self.origin + end + self.ear.delay());
 
         [frame, finished].into_iter().flatten().min()
     }
@@ -306,7 +319,9 @@ impl Playout {
     pub fn cut(&mut self, now: Instant) -> Cut {
         let hearing = self.hearing(now);
         let arrives = now + self.ear.way();
-        let (ear, silent_at) = if self.config.flushes {
+        let (ear, silent_at) = if let Pace::Paused { ear } = self.pace {
+            (ear, now)
+        } else if self.config.flushes {
             (self.heard_to(arrives), arrives.min(self.silent_at()))
         } else {
             (self.end, self.silent_at())
@@ -356,7 +371,10 @@ impl Playout {
 
     /// What the ear has got to.
     fn heard_to(&self, now: Instant) -> Duration {
-        self.position(now).saturating_sub(self.ear.delay())
+        match self.pace {
+            Pace::Paused { ear } => ear,
+            Pace::Held | Pace::Since(_) => self.position(now).saturating_sub(self.ear.delay()),
+        }
     }
 }
 
@@ -534,7 +552,7 @@ mod tests {
         assert_eq!(playout.poll_timeout(), None);
         assert_eq!(drain(&mut playout, t0 + ms(5_000)), 0);
 
-        playout.resume(t0 + ms(5_000));
+        playout.resume(device(None), t0 + ms(5_000));
         let first = playout.poll_frame(t0 + ms(5_000)).unwrap();
 
         assert_eq!(first.position, ms(5_000));
@@ -553,7 +571,7 @@ mod tests {
         assert_eq!(playout.poll_finished(t0 + ms(200)), None, "not heard");
 
         playout.pause(t0 + ms(200));
-        playout.resume(t0 + ms(200));
+        playout.resume(device(None), t0 + ms(200));
 
         let again = playout.poll_frame(t0 + ms(200)).unwrap();
         assert_eq!(again.position, ms(200), "after all that was released");
@@ -589,6 +607,78 @@ mod tests {
         assert_eq!(more, Err(Full));
         playout.finish(&"r".into());
         assert_eq!(play(&mut playout, t0, 200), 5, "90 ms, in frames");
+    }
+
+    #[test]
+    fn a_device_that_says_what_it_has_heard_is_believed_whatever_was_reckoned() {
+        for said in [100, 460, 9_999] {
+            let (mut playout, t0) = playout();
+            push(&mut playout, "r", "a", 480, t0);
+            playout.finish(&"r".into());
+            play(&mut playout, t0, 480);
+            playout.pause(t0 + ms(300));
+
+            assert_eq!(playout.poll_timeout(), None, "it waits");
+            playout.resume(device(Some(ms(said))), t0 + ms(2_000));
+
+            let frames = play(&mut playout, t0 + ms(2_000), 600);
+            let missing = 480_u64.saturating_sub(said);
+            assert_eq!(frames, missing.div_ceil(20) as usize, "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_while_the_device_is_out_of_reach_was_heard_until_it_was() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 1000, t0);
+        play(&mut playout, t0, 600);
+        playout.pause(t0 + ms(400));
+
+        assert_eq!(playout.cut(t0 + ms(900)).items, [item("a", 320, false)]);
+    }
+
+    #[test]
+    fn another_device_has_a_lead_of_its_own() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 1000, t0);
+        let far = Device {
+            lead: ms(150),
+            ..device(None)
+        };
+        playout.pause(t0);
+        playout.resume(far, t0);
+
+        assert_eq!(drain(&mut playout, t0), 8, "the lead, and a frame");
+    }
+
+    #[test]
+    fn a_device_on_a_line_that_was_dead_for_a_while_hears_on_from_where_it_was() {
+        let (mut playout, t0) = playout();
+        push(&mut playout, "r", "a", 1000, t0);
+        play(&mut playout, t0, 800);
+        playout.rewind(ms(400), t0 + ms(800));
+
+        assert_eq!(playout.poll_timeout(), Some(t0 + ms(820)));
+        let next = playout.poll_frame(t0 + ms(820)).unwrap();
+        assert_eq!(next.position, ms(860), "after all that was released");
+        play(&mut playout, t0 + ms(820), 140);
+        let cut = playout.cut(t0 + ms(960));
+        assert_eq!(cut.items, [item("a", 560, false)], "400, and what is out");
+    }
+
+    fn device(heard: Option<Duration>) -> Device {
+        let PlayoutConfig {
+            lead,
+            ear_delay,
+            flushes,
+            ..
+        } = PlayoutConfig::default();
+        Device {
+            lead,
+            ear_delay,
+            flushes,
+            heard,
+        }
     }
 
     fn playout() -> (Playout, Instant) {

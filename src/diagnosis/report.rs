@@ -170,7 +170,7 @@ pub struct Replay {
     /// Messages that wait for a client that is away.
     pub events_waiting: usize,
     /// Messages more than are kept for it.
-    pub events_lost: usize,
+    pub events_lost: u64,
 }
 
 /// What only the one who runs the session knows.

@@ -1,6 +1,7 @@
 //! WebRTC calls: an SDP offer in, an answer out, and how a call is hung up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
@@ -17,19 +18,20 @@ use crate::core::port::Fault;
 use crate::server::admission::Owner;
 use crate::server::auth::device;
 use crate::server::error::ApiError;
-use crate::server::fields::shown;
+use crate::server::fields::{heard, shown};
 use crate::server::form::{Form, SDP, malformed};
 use crate::server::session::{self, Answer, Opener};
-use crate::server::sessions::Media;
 use crate::server::wanted::{Asked, Wanted};
 use crate::server::whip::ACCEPT_PATCH;
 use crate::server::{App, direct, joining};
+use crate::wire::realtime::Carrier;
 
 #[derive(Deserialize)]
 pub(crate) struct Parameters {
     model: Option<String>,
     intent: Option<String>,
     media: Option<String>,
+    heard_ms: Option<f64>,
 }
 
 /// `POST /v1/realtime/calls`
@@ -41,7 +43,8 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let Query(parameters) = parameters.map_err(|error| malformed("query", &error.body_text()))?;
     if let Caller::Returning(_, id) = &caller {
-        return resume(&app, &caller, id, request).await;
+        let heard = heard(parameters.heard_ms)?;
+        return resume(&app, &caller, id, heard, request).await;
     }
     let mode = match &parameters.media {
         None => app.config.media,
@@ -77,14 +80,15 @@ async fn resume(
     app: &App,
     caller: &Caller,
     id: &SessionId,
+    heard: Option<Duration>,
     request: Request,
 ) -> Result<Response, ApiError> {
     app.sessions.is_open()?;
-    let conversation = joining::returning(app, caller, id, Media::WebRtc)?;
+    let conversation = joining::returning(app, caller, id, Carrier::WebRtc)?;
     // The session goes on as it is: what else the form asks for has no meaning here.
     let Form { offer, .. } = Form::read(request, &app.config.limits).await?;
     let _handshake = app.admission.handshake()?;
-    let answer = joining::call(app, &conversation, &offer).await?;
+    let answer = joining::call(app, &conversation, &offer, heard).await?;
     Ok(created(id, answer))
 }
 

@@ -1,8 +1,11 @@
 //! The fields of a JSON object, and what is said of those that are wrong: OpenAI's words for it.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::core::port::Fault;
+use crate::server::error::ApiError;
 use crate::wire::realtime::kind;
 
 /// Characters of a client's words that an error repeats.
@@ -46,6 +49,15 @@ pub(crate) fn unsupported(given: &str, param: &str, supported: &str) -> Fault {
     let given = shown(given);
     let message = format!("Invalid value: '{given}'. Supported values are: {supported}.");
     Fault::invalid("invalid_value", message).at(param)
+}
+
+/// Reads `heard_ms`: how far a client that comes back has heard.
+pub(crate) fn heard(millis: Option<f64>) -> Result<Option<Duration>, ApiError> {
+    let heard = millis.map(|millis| Duration::try_from_secs_f64(millis / 1000.0));
+    heard.transpose().map_err(|_| {
+        let message = "`heard_ms` is a time on the session's timeline, in milliseconds.";
+        ApiError::bad_request(Fault::invalid("invalid_value", message).at("heard_ms"))
+    })
 }
 
 /// As much of a client's words as an error repeats.

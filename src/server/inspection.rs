@@ -108,7 +108,7 @@ async fn report(app: &App, conversation: &Conversation, ended: Option<&Ended>) -
         device: owner.device.clone(),
         token: conversation.token().map(|token| token.to_string()),
         transport: match conversation.media {
-            Media::WebRtc => "webrtc",
+            Media::Relay => "relay",
             Media::WebSocket => "websocket",
             Media::Direct => "direct",
         },

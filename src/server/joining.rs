@@ -3,6 +3,7 @@
 //! **Invariant:** a resumed leg takes the place of the one before; it never is a second session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 
@@ -14,35 +15,40 @@ use crate::driver::{Arrival, SIDEBAND_QUEUE};
 use crate::server::App;
 use crate::server::error::ApiError;
 use crate::server::fields::shown;
-use crate::server::session::{Answer, INVALID, QUEUE, on_webrtc, on_websocket, unanswered};
+use crate::server::session::{
+    Answer, INVALID, QUEUE, on_webrtc, on_websocket, over_webrtc, over_websocket, unanswered,
+};
 use crate::server::sessions::{Conversation, Media, Newcomer};
+use crate::wire::realtime::Carrier;
 
 /// As what somebody comes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Role {
-    /// The session's client, in place of the one it had.
-    Client,
+    /// The session's client, in place of the one it had, whose ear has got to there if it says so.
+    Client { heard: Option<Duration> },
     /// Somebody beside it.
     Sideband,
 }
 
-/// Finds the session to which a resume token leads.
+/// Finds the session to which a resume token leads, for a client that comes like this: the
+/// transport of a session that the relay plays may change.
 pub(crate) fn returning(
     app: &App,
     caller: &Caller,
     id: &SessionId,
-    media: Media,
+    carrier: Carrier,
 ) -> Result<Arc<Conversation>, ApiError> {
     let conversation = app
         .sessions
         .find(id, caller)
         .ok_or_else(Conversation::gone)?;
-    if conversation.media == media {
-        return Ok(conversation);
-    }
     let has = match conversation.media {
-        Media::WebRtc => "WebRTC: post an offer to `/v1/realtime/calls`",
-        Media::WebSocket => "a WebSocket: connect to `/v1/realtime`",
+        Media::Relay if carrier.relay_plays() => return Ok(conversation),
+        Media::WebSocket if carrier != Carrier::WebRtc => return Ok(conversation),
+        Media::Relay => {
+            "WebRTC, or a WebSocket with the subprotocol `voxline.playout`: the relay plays it"
+        }
+        Media::WebSocket => "a WebSocket, and its client plays it: connect to `/v1/realtime`",
         Media::Direct => {
             "WebRTC straight to the provider: post an offer for a new call, or join this one by \
              `/v1/realtime?call_id=...` with a client secret"
@@ -62,7 +68,7 @@ pub(crate) fn joining(
     let conversation = find(app, caller, call)?;
     let role = match (caller, conversation.media) {
         // The provider has its leg; this is how it hears of what is the relay's own.
-        (Caller::Client(_) | Caller::Returning(..), Media::Direct) => Role::Client,
+        (Caller::Client(_) | Caller::Returning(..), Media::Direct) => Role::Client { heard: None },
         (Caller::Client(_) | Caller::Returning(..) | Caller::Tenant(_), _) => Role::Sideband,
     };
     Ok((conversation, role))
@@ -73,13 +79,14 @@ pub(crate) async fn call(
     app: &App,
     conversation: &Conversation,
     offer: &str,
+    heard: Option<Duration>,
 ) -> Result<Answer, ApiError> {
     let (answer, leg) = app.endpoint.answer(offer).await.map_err(unanswered)?;
     let door = conversation.door()?;
     let control = leg.control();
-    conversation.set_control(control.clone());
+    conversation.add_control(control.clone());
     let (line, leg) = on_webrtc(app, leg, conversation.cancel());
-    let arrival = Arrival::Client(line);
+    let arrival = Arrival::Client(line, over_webrtc(app, heard));
     door.send(Newcomer { arrival, leg });
     Ok(Answer {
         sdp: answer,
@@ -88,15 +95,20 @@ pub(crate) async fn call(
 }
 
 /// Lets a WebSocket take part.
-pub(crate) async fn websocket(conversation: &Conversation, role: Role, leg: websocket::Leg) {
+pub(crate) async fn websocket(
+    app: &App,
+    conversation: &Conversation,
+    role: Role,
+    leg: websocket::Leg,
+) {
     let door = match conversation.door() {
         Ok(door) => door,
         Err(error) => return leg.refuse(error.into_fault(), INVALID).await,
     };
     let (arrival, leg) = match role {
-        Role::Client => {
+        Role::Client { heard } => {
             let (line, leg) = on_websocket(leg, QUEUE);
-            (Arrival::Client(line), leg)
+            (Arrival::Client(line, over_websocket(app, heard)), leg)
         }
         Role::Sideband => {
             let (line, leg) = on_websocket(leg, SIDEBAND_QUEUE);

@@ -19,6 +19,7 @@ use crate::server::App;
 use crate::server::admission::Owner;
 use crate::server::auth::{Verdict, device, protocols};
 use crate::server::error::ApiError;
+use crate::server::fields::heard;
 use crate::server::joining::{self, Role};
 use crate::server::session::{self, INVALID, Opener};
 use crate::server::sessions::{Conversation, Media};
@@ -41,6 +42,7 @@ pub(crate) struct Parameters {
     model: Option<String>,
     call_id: Option<String>,
     intent: Option<String>,
+    heard_ms: Option<f64>,
 }
 
 /// What a client is let in to.
@@ -52,13 +54,15 @@ enum Entry {
 }
 
 impl Entry {
-    /// Whoever joins a call says what its own client may say.
-    fn carrier(&self) -> Carrier {
+    /// What this one may say, who offers to say it like that. Whoever joins a call from beside
+    /// says what its own client may say, but for sound.
+    fn carrier(&self, offered: Carrier) -> Carrier {
         match self {
-            Self::Begin(..) => Carrier::WebSocket,
-            Self::Join(conversation, _) => match conversation.media {
-                Media::WebSocket => Carrier::WebSocket,
-                Media::WebRtc | Media::Direct => Carrier::WebRtc,
+            Self::Begin(..) => offered,
+            Self::Join(conversation, role) => match (conversation.media, role) {
+                (Media::WebSocket, _) => Carrier::WebSocket,
+                (Media::Relay, Role::Client { .. }) => Carrier::Playout,
+                (Media::Relay, Role::Sideband) | (Media::Direct, _) => Carrier::WebRtc,
             },
         }
     }
@@ -75,23 +79,33 @@ pub(crate) async fn connect(
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade.map_err(|_| not_an_upgrade())?;
     let parameters = parameters.unwrap_or_default().0;
-    let entry = verdict.and_then(|caller| judge(&app, caller, parameters, &headers, &uri));
-    let notices = protocols(&headers).any(|offer| offer == voxline::SUBPROTOCOL);
+    let offers = |name| protocols(&headers).any(|offer| offer == name);
+    let notices = offers(voxline::SUBPROTOCOL);
+    let offered = match notices && offers(voxline::PLAYOUT_SUBPROTOCOL) {
+        true => Carrier::Playout,
+        false => Carrier::WebSocket,
+    };
+    let entry = verdict.and_then(|caller| judge(&app, caller, parameters, offered, &headers, &uri));
+    let carrier = entry.as_ref().map(|entry| entry.carrier(offered));
+    let carrier = carrier.unwrap_or(Carrier::WebSocket);
     let settings = Settings {
         write_time: app.config.limits.write_time,
         ping_interval: app.config.limits.ping_interval,
         event: app.config.limits.event.0,
         notices,
-        carrier: entry.as_ref().map_or(Carrier::WebSocket, Entry::carrier),
+        carrier,
     };
     let size = match entry {
         Ok(_) => settings.readable(),
         Err(_) => REFUSED_SIZE,
     };
     let mut upgrade = upgrade.max_message_size(size).max_frame_size(size);
-    if notices {
+    if carrier == Carrier::Playout {
+        let selected = HeaderValue::from_static(voxline::PLAYOUT_SUBPROTOCOL);
+        upgrade.set_selected_protocol(selected);
+    } else if notices {
         upgrade.set_selected_protocol(HeaderValue::from_static(voxline::SUBPROTOCOL));
-    } else if protocols(&headers).any(|offer| offer == REALTIME) {
+    } else if offers(REALTIME) {
         upgrade.set_selected_protocol(HeaderValue::from_static(REALTIME));
     }
     let leg = move |socket: WebSocket| Leg::new(socket, settings);
@@ -100,7 +114,7 @@ pub(crate) async fn connect(
             session::websocket(&app, *opener, leg(socket), wanted);
         })),
         Ok(Entry::Join(conversation, role)) => Ok(upgrade.on_upgrade(async move |socket| {
-            joining::websocket(&conversation, role, leg(socket)).await;
+            joining::websocket(&app, &conversation, role, leg(socket)).await;
         })),
         Err(error) => {
             let Some(code) = in_band(error.status()) else {
@@ -131,6 +145,7 @@ fn judge(
     app: &App,
     caller: Caller,
     parameters: Parameters,
+    offered: Carrier,
     headers: &HeaderMap,
     uri: &Uri,
 ) -> Result<Entry, ApiError> {
@@ -146,6 +161,7 @@ fn judge(
         model,
         call_id,
         intent,
+        heard_ms,
     } = parameters;
     if let Some(call) = call_id {
         if model.is_some() || intent.is_some() {
@@ -160,8 +176,9 @@ fn judge(
     if let Caller::Returning(_, id) = &caller {
         app.sessions.is_open()?;
         // Whatever else it asks for, the session goes on as it is.
-        let conversation = joining::returning(app, &caller, id, Media::WebSocket)?;
-        return Ok(Entry::Join(conversation, Role::Client));
+        let conversation = joining::returning(app, &caller, id, offered)?;
+        let heard = heard(heard_ms)?;
+        return Ok(Entry::Join(conversation, Role::Client { heard }));
     }
     let asked = Asked {
         session: None,

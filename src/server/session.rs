@@ -1,6 +1,7 @@
 //! Joins legs, a voice link and a driver into one conversation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::ws::close_code;
 use axum::http::StatusCode;
@@ -17,7 +18,7 @@ use crate::clock;
 use crate::config::{self, Config};
 use crate::core::ids::SessionId;
 use crate::core::playout::PlayoutConfig;
-use crate::core::port::{DialFailure, FromClient, ToClient, ToDialer};
+use crate::core::port::{Device, DialFailure, FromClient, ToClient, ToDialer};
 use crate::core::session::{Access, Playback, RecoveryConfig, Session, SessionConfig};
 use crate::core::token::{Renewal, RotationConfig};
 use crate::driver::{self, ClientLine, Dialer, Issuer, Line, Lines, VoiceLine};
@@ -88,10 +89,7 @@ pub(crate) async fn call(
     let span = tracing::info_span!("session", id = %opener.id);
     let opened = app.gateway.open(&opening).instrument(span.clone()).await;
     let link = opened.map_err(unopened)?;
-    let playback = Playback::Relay(PlayoutConfig {
-        lead: app.config.tuning.playout_lead,
-        ..PlayoutConfig::default()
-    });
+    let playback = played(over_webrtc(app, None));
     let tokens = Tokens::of(&opener.caller);
     let parts = Parts {
         identity: opener.identity(app, &tokens),
@@ -103,13 +101,11 @@ pub(crate) async fn call(
     let Opener { id, slot, .. } = opener;
     let own = Arc::clone(app);
     let control = leg.control();
-    let conversation = app
-        .sessions
-        .start(id, Media::WebRtc, slot, tokens, |floor| {
-            let client = Some(on_webrtc(&own, leg, floor.signals.cancel.clone()));
-            converse(own, floor, Parts { client, ..parts }).instrument(span)
-        });
-    conversation.set_control(control.clone());
+    let conversation = app.sessions.start(id, Media::Relay, slot, tokens, |floor| {
+        let client = Some(on_webrtc(&own, leg, floor.signals.cancel.clone()));
+        converse(own, floor, Parts { client, ..parts }).instrument(span)
+    });
+    conversation.add_control(control.clone());
     Ok(Answer {
         sdp: answer,
         etag: control.etag(),
@@ -128,35 +124,40 @@ pub(crate) fn websocket(app: &Arc<App>, opener: Opener, leg: websocket::Leg, wan
         handshake,
         ..
     } = opener;
-    app.sessions
-        .start(id, Media::WebSocket, slot, tokens, |floor| {
-            let conversation = async move {
-                let opening = match wanted.opening(Carrier::WebSocket) {
-                    Ok(opening) => opening,
-                    Err(error) => return leg.refuse(error.into_fault(), INVALID).await,
-                };
-                let opened = tokio::select! {
-                    biased;
-                    () = floor.signals.cancel.cancelled() => return,
-                    opened = own.gateway.open(&opening) => opened,
-                };
-                drop(handshake);
-                match opened {
-                    Ok(link) => {
-                        let parts = Parts {
-                            identity,
-                            link,
-                            opening: Some(opening),
-                            playback: Playback::Client,
-                            client: Some(on_websocket(leg, QUEUE)),
-                        };
-                        converse(own, floor, parts).await;
-                    }
-                    Err(error) => leg.refuse(error.fault(), unopened_code(&error)).await,
-                }
+    let carrier = leg.carrier();
+    let (media, playback) = if carrier.relay_plays() {
+        (Media::Relay, played(over_websocket(app, None)))
+    } else {
+        (Media::WebSocket, Playback::Client)
+    };
+    app.sessions.start(id, media, slot, tokens, |floor| {
+        let conversation = async move {
+            let opening = match wanted.opening(carrier) {
+                Ok(opening) => opening,
+                Err(error) => return leg.refuse(error.into_fault(), INVALID).await,
             };
-            conversation.instrument(span)
-        });
+            let opened = tokio::select! {
+                biased;
+                () = floor.signals.cancel.cancelled() => return,
+                opened = own.gateway.open(&opening) => opened,
+            };
+            drop(handshake);
+            match opened {
+                Ok(link) => {
+                    let parts = Parts {
+                        identity,
+                        link,
+                        opening: Some(opening),
+                        playback,
+                        client: Some(on_websocket(leg, QUEUE)),
+                    };
+                    converse(own, floor, parts).await;
+                }
+                Err(error) => leg.refuse(error.fault(), unopened_code(&error)).await,
+            }
+        };
+        conversation.instrument(span)
+    });
 }
 
 impl Opener {
@@ -179,6 +180,39 @@ impl Opener {
             ),
         }
     }
+}
+
+/// What is known of a device that comes by WebRTC.
+pub(crate) fn over_webrtc(app: &App, heard: Option<Duration>) -> Device {
+    let PlayoutConfig { ear_delay, .. } = PlayoutConfig::default();
+    Device {
+        lead: app.config.tuning.playout_lead,
+        ear_delay,
+        flushes: false,
+        heard,
+    }
+}
+
+/// What is known of a device that comes by WebSocket: sound that TCP may hold up is sent earlier,
+/// and is heard as late as the rest.
+pub(crate) fn over_websocket(app: &App, heard: Option<Duration>) -> Device {
+    let lead = app.config.tuning.websocket_lead;
+    let PlayoutConfig { ear_delay, .. } = PlayoutConfig::default();
+    Device {
+        lead,
+        ear_delay,
+        flushes: true,
+        heard,
+    }
+}
+
+fn played(device: Device) -> Playback {
+    Playback::Relay(PlayoutConfig {
+        lead: device.lead,
+        ear_delay: device.ear_delay,
+        flushes: device.flushes,
+        ..PlayoutConfig::default()
+    })
 }
 
 /// Tells how long the credential of this caller is good.

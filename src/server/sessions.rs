@@ -39,6 +39,10 @@ const FOLD_UP: Duration = Duration::from_secs(3);
 /// Those who have come to a conversation and wait to be let in, which takes no time.
 const NEWCOMERS: usize = 4;
 
+/// WebRTC legs of one conversation that can be reached from outside: the client's, and those that
+/// are to take its place.
+const CONTROLS: usize = 4;
+
 /// Client secrets that open the way to one conversation: the client may hold the one before the
 /// last until it has acknowledged the last.
 const TOKENS: usize = 3;
@@ -56,9 +60,9 @@ pub(crate) struct Sessions {
 /// How a conversation's sound travels.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Media {
-    /// By WebRTC, between the client and the relay.
-    WebRtc,
-    /// In the events of a WebSocket.
+    /// As the relay plays it: by WebRTC, or in the events of a WebSocket; the client may change.
+    Relay,
+    /// In the events of a WebSocket, and the client plays it.
     WebSocket,
     /// By WebRTC, between the client and the provider.
     Direct,
@@ -74,8 +78,8 @@ pub(crate) struct Conversation {
     /// Shows what happens in it.
     pub(crate) view: View,
     tokens: Tokens,
-    /// Where the relay has its leg: the one that came last.
-    control: Mutex<Option<Control>>,
+    /// What reaches its WebRTC legs, the one that came last at the back.
+    controls: Mutex<VecDeque<Control>>,
     newcomers: mpsc::Sender<Newcomer>,
     signals: Signals,
 }
@@ -150,7 +154,7 @@ impl Sessions {
             media,
             began: clock::wall(),
             view,
-            control: Mutex::default(),
+            controls: Mutex::default(),
             newcomers: sender,
             signals: signals.clone(),
         });
@@ -286,13 +290,19 @@ impl Conversation {
         ApiError::new(StatusCode::NOT_FOUND, fault)
     }
 
-    /// What reaches the client's leg from outside; `None` if that is not a WebRTC leg.
-    pub(crate) fn control(&self) -> Option<Control> {
-        lock(&self.control).clone()
+    /// What reaches the client's WebRTC legs from outside, the latest first: one that takes
+    /// another's place may not be connected yet, or never be.
+    pub(crate) fn controls(&self) -> Vec<Control> {
+        lock(&self.controls).iter().rev().cloned().collect()
     }
 
-    pub(crate) fn set_control(&self, control: Control) {
-        *lock(&self.control) = Some(control);
+    pub(crate) fn add_control(&self, control: Control) {
+        let mut controls = lock(&self.controls);
+        controls.retain(|control| control.etag().is_some());
+        if controls.len() == CONTROLS {
+            controls.pop_front();
+        }
+        controls.push_back(control);
     }
 
     pub(crate) fn hang_up(&self) {

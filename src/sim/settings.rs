@@ -41,6 +41,8 @@ pub enum AgentKind {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Script {
     pub tone_hz: f32,
+    /// How much higher the tone is a second later.
+    pub rise_hz: f32,
     /// From 0 to 1.
     pub amplitude: f32,
     pub length: Duration,
@@ -77,8 +79,21 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             tone_hz: 440.0,
+            rise_hz: 0.0,
             amplitude: 0.3,
             length: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Script {
+    /// A tone whose height tells which moment of it is heard: for tests of what is lost, or comes
+    /// twice.
+    pub fn sweep() -> Self {
+        Self {
+            tone_hz: 300.0,
+            rise_hz: 150.0,
+            ..Self::default()
         }
     }
 }

@@ -3,19 +3,36 @@
 //! Over WebRTC a client opens two more data channels beside `oai-events`: `voxline` (reliable,
 //! ordered; the relay's `voxline.*` events) and `voxline.timing` (unordered, no retransmits;
 //! playout reports and pings, which are worthless when late). Over WebSocket it offers the
-//! subprotocol `voxline.v1`, and the events share the one stream.
+//! subprotocol `voxline.v1`, and the events share the one stream. With `voxline.playout` beside it
+//! the relay owns the playback, as over WebRTC, and sends sound as `voxline.audio`.
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::core::port::FromClient;
 
 /// The subprotocol by which a WebSocket client asks for `voxline.*` events.
 pub const SUBPROTOCOL: &str = "voxline.v1";
 
+/// The subprotocol by which it asks the relay to own the playback, beside the other.
+pub const PLAYOUT_SUBPROTOCOL: &str = "voxline.playout";
+
+/// Tells a client whose sound the relay plays to drop what it has not played.
+pub const FLUSH: &str = r#"{"type":"voxline.flush"}"#;
+
+/// The close code by which a client leaves one connection of several to its session: it has not
+/// hung up.
+pub const LEFT: u16 = 4001;
+
 /// A report older than this says nothing about now.
 const MAX_AGE: Duration = Duration::from_secs(10);
+
+/// The longest event id that a client may acknowledge; providers' are much shorter.
+const MAX_EVENT_ID: usize = 512;
 
 /// The longest token that a client may present.
 pub const MAX_TOKEN: usize = 4096;
@@ -23,41 +40,72 @@ pub const MAX_TOKEN: usize = 4096;
 /// Said by a client that speaks `voxline.v1`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FromDevice {
-    /// `{"type":"voxline.playout","rtp_timestamp":u32,"age_ms":f64,"output_latency_ms":f64}`:
-    /// the RTP timestamp last played out (`RTCRtpReceiver.getSynchronizationSources()`), how
-    /// long ago that was, and the delay between there and the ear.
+    /// `{"type":"voxline.playout","rtp_timestamp":u32,"age_ms":f64,"output_latency_ms":f64}`, or
+    /// with `"position_ms":f64` where sound comes as `voxline.audio`: what was played out last,
+    /// how long ago that was, and the delay between there and the ear.
     Playout {
-        rtp_timestamp: u32,
+        place: Place,
         age: Duration,
         output_latency: Duration,
     },
-    /// `{"type":"voxline.ping","id":u64}`; answered by `{"type":"voxline.pong","id":u64}`.
-    Ping { id: u64 },
+    /// `{"type":"voxline.ping","id":u64}`; answered by `{"type":"voxline.pong","id":u64}`. With
+    /// `"every_ms":f64` the client promises to be heard of so often.
+    Ping { id: u64, every: Option<Duration> },
     /// For the session: `{"type":"voxline.token_ack","token_id":"…"}`, a `voxline.token` has
     /// arrived and is kept; `{"type":"voxline.token_present","token":"…"}`, one that the client
-    /// has fetched by itself.
+    /// has fetched by itself; `{"type":"voxline.ack","event_id":"…","received":u64}`, so many
+    /// events that are not `voxline.*` have come on this connection, that one last;
+    /// `{"type":"voxline.heard","position_ms":f64}`, the ear has got to there, and hears nothing
+    /// of what was sent for later.
     Said(FromClient),
+}
+
+/// Where on the timeline of what it plays a device is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Place {
+    /// What `RTCRtpReceiver.getSynchronizationSources()` says.
+    Rtp(u32),
+    /// The place in the session's own timeline.
+    Position(Duration),
 }
 
 /// Parses a `voxline.*` message; `None` if it is not one, or makes no sense.
 pub fn decode(text: &str) -> Option<FromDevice> {
-    match serde_json::from_str(text).ok()? {
+    let said = match serde_json::from_str(text).ok()? {
         Message::Playout {
             rtp_timestamp,
+            position_ms,
             age_ms,
             output_latency_ms,
-        } => Some(FromDevice::Playout {
-            rtp_timestamp,
-            age: span(age_ms)?,
-            output_latency: span(output_latency_ms)?,
-        }),
-        Message::Ping { id } => Some(FromDevice::Ping { id }),
-        Message::TokenAck { token_id } => Some(FromDevice::Said(FromClient::TokenAcknowledged(
-            token_id.into(),
-        ))),
-        Message::TokenPresent { token } => (token.len() <= MAX_TOKEN)
-            .then(|| FromDevice::Said(FromClient::TokenPresented(token.into()))),
-    }
+        } => {
+            return Some(FromDevice::Playout {
+                place: match (rtp_timestamp, position_ms) {
+                    (Some(timestamp), None) => Place::Rtp(timestamp),
+                    (None, Some(position)) => Place::Position(millis(position)?),
+                    (None, None) | (Some(_), Some(_)) => return None,
+                },
+                age: span(age_ms)?,
+                output_latency: span(output_latency_ms)?,
+            });
+        }
+        Message::Ping { id, every_ms } => {
+            let every = match every_ms {
+                Some(every) => Some(millis(every)?),
+                None => None,
+            };
+            return Some(FromDevice::Ping { id, every });
+        }
+        Message::Ack { event_id, received } => FromClient::Acknowledged {
+            received,
+            last: (event_id.len() <= MAX_EVENT_ID).then(|| event_id.into())?,
+        },
+        Message::Heard { position_ms } => FromClient::Heard(millis(position_ms)?),
+        Message::TokenAck { token_id } => FromClient::TokenAcknowledged(token_id.into()),
+        Message::TokenPresent { token } if token.len() > MAX_TOKEN => return None,
+        Message::TokenPresent { token } => FromClient::TokenPresented(token.into()),
+    };
+
+    Some(FromDevice::Said(said))
 }
 
 /// Encodes the answer to a ping.
@@ -65,10 +113,28 @@ pub fn pong(id: u64) -> String {
     format!(r#"{{"type":"voxline.pong","id":{id}}}"#)
 }
 
-fn span(millis: f64) -> Option<Duration> {
-    let span = Duration::try_from_secs_f64(millis / 1000.0).ok()?;
+/// Encodes sound for a client whose sound the relay plays: PCM at 24 kHz.
+pub fn audio(position: Duration, payload: &[u8]) -> String {
+    let position = position.as_secs_f64() * 1000.0;
+    let audio = STANDARD.encode(payload);
 
-    (span <= MAX_AGE).then_some(span)
+    format!(r#"{{"type":"voxline.audio","position_ms":{position},"audio":"{audio}"}}"#)
+}
+
+/// Adds to a `voxline.session` which RTP timestamp is the beginning of the timeline on a leg.
+pub fn with_origin(session: &str, origin: u32) -> String {
+    let mut event: Value = serde_json::from_str(session).unwrap_or_default();
+    event["rtp_origin"] = json!(origin);
+
+    event.to_string()
+}
+
+fn span(millis: f64) -> Option<Duration> {
+    self::millis(millis).filter(|span| *span <= MAX_AGE)
+}
+
+fn millis(millis: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(millis / 1000.0).ok()
 }
 
 #[derive(Deserialize)]
@@ -76,14 +142,19 @@ fn span(millis: f64) -> Option<Duration> {
 enum Message {
     #[serde(rename = "voxline.playout")]
     Playout {
-        rtp_timestamp: u32,
+        rtp_timestamp: Option<u32>,
+        position_ms: Option<f64>,
         #[serde(default)]
         age_ms: f64,
         #[serde(default)]
         output_latency_ms: f64,
     },
     #[serde(rename = "voxline.ping")]
-    Ping { id: u64 },
+    Ping { id: u64, every_ms: Option<f64> },
+    #[serde(rename = "voxline.ack")]
+    Ack { event_id: String, received: u64 },
+    #[serde(rename = "voxline.heard")]
+    Heard { position_ms: f64 },
     #[serde(rename = "voxline.token_ack")]
     TokenAck { token_id: String },
     #[serde(rename = "voxline.token_present")]
@@ -100,11 +171,51 @@ mod tests {
         let text = r#"{"type":"voxline.playout","rtp_timestamp":4294967295,"age_ms":12.5,"output_latency_ms":20}"#;
 
         let expected = FromDevice::Playout {
-            rtp_timestamp: u32::MAX,
+            place: Place::Rtp(u32::MAX),
             age: Duration::from_micros(12_500),
             output_latency: Duration::from_millis(20),
         };
         assert_eq!(decode(text), Some(expected));
+    }
+
+    #[test]
+    fn where_the_relay_plays_a_report_names_a_position() {
+        let text = r#"{"type":"voxline.playout","position_ms":1500.5}"#;
+
+        let expected = FromDevice::Playout {
+            place: Place::Position(Duration::from_micros(1_500_500)),
+            age: Duration::ZERO,
+            output_latency: Duration::ZERO,
+        };
+        assert_eq!(decode(text), Some(expected));
+    }
+
+    #[test]
+    fn what_a_client_says_of_itself_is_for_the_session() {
+        let ack = r#"{"type":"voxline.ack","event_id":"e7","received":7}"#;
+        let heard = r#"{"type":"voxline.heard","position_ms":20}"#;
+
+        let acknowledged = FromClient::Acknowledged {
+            received: 7,
+            last: "e7".into(),
+        };
+        assert_eq!(decode(ack), Some(FromDevice::Said(acknowledged)));
+        let position = FromClient::Heard(Duration::from_millis(20));
+        assert_eq!(decode(heard), Some(FromDevice::Said(position)));
+        let every = Some(Duration::from_secs(1));
+        assert_eq!(
+            decode(r#"{"type":"voxline.ping","id":1,"every_ms":1000}"#),
+            Some(FromDevice::Ping { id: 1, every })
+        );
+    }
+
+    #[test]
+    fn sound_has_a_position() {
+        let text = audio(Duration::from_millis(1_020), &[0, 1, 2]);
+        assert_eq!(
+            text,
+            r#"{"type":"voxline.audio","position_ms":1020,"audio":"AAEC"}"#
+        );
     }
 
     #[test]
@@ -131,6 +242,11 @@ mod tests {
             r#"{"type":"voxline.playout","rtp_timestamp":1,"age_ms":-5}"#,
             r#"{"type":"voxline.playout","rtp_timestamp":1,"age_ms":1e300}"#,
             r#"{"type":"voxline.playout","rtp_timestamp":1,"age_ms":10001}"#,
+            r#"{"type":"voxline.playout","rtp_timestamp":1,"position_ms":1}"#,
+            r#"{"type":"voxline.playout"}"#,
+            r#"{"type":"voxline.heard","position_ms":-1}"#,
+            r#"{"type":"voxline.ack","event_id":"e","received":-1}"#,
+            r#"{"type":"voxline.ping","id":1,"every_ms":-1}"#,
             r#"{"type":"voxline.ping"}"#,
             r#"{"type":"response.create"}"#,
         ] {

@@ -139,6 +139,13 @@ impl Relay {
         self.connect_with(query, &headers).await.unwrap()
     }
 
+    /// The same as one that has the relay own the playback.
+    pub(crate) async fn connect_playout(&self, credential: &str, query: &str) -> Client {
+        let offer = format!("voxline.v1, voxline.playout, openai-insecure-api-key.{credential}");
+        let headers = [("sec-websocket-protocol", offer.as_str())];
+        self.connect_with(query, &headers).await.unwrap()
+    }
+
     /// Posts an offer with this credential.
     pub(crate) async fn offer(&self, credential: &str, query: &str, sdp: &str) -> Response {
         let request = reqwest::Client::new()

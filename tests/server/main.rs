@@ -25,6 +25,7 @@ mod rotation;
 mod secrets;
 mod shutdown;
 mod sideband;
+mod switch;
 mod tls;
 mod transcription;
 mod websocket;

@@ -151,7 +151,7 @@ async fn a_client_that_does_not_speak_voxline_v1_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_session_keeps_its_transport() {
+async fn a_session_whose_client_plays_it_keeps_its_transport() {
     let relay = Relay::start(&[]).await;
     let secret = relay.secret_of("anna").await;
     let mut client = relay.connect_extended(&secret, &query()).await;

@@ -3,6 +3,7 @@
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
+use crate::calling::heard_on;
 use crate::harness::{KEY, MODEL, Relay};
 use crate::support::peer::Peer;
 
@@ -126,6 +127,44 @@ async fn what_there_is_to_ask_for_is_told() {
                 .contains("OPTIONS")
         );
     }
+}
+
+#[tokio::test]
+async fn a_patch_reaches_the_leg_that_is_connected_whoever_is_to_take_its_place() {
+    let relay = Relay::start(&[]).await;
+    let mut peer = Peer::new(&["oai-events", "voxline"]).await;
+    let answer = relay.offer(KEY, "", &peer.offer().await).await;
+    let header = |name| answer.headers()[name].to_str().unwrap().to_owned();
+    let (url, etag) = (relay.url(&header("location")), header("etag"));
+    let answer = answer.text().await.unwrap();
+    peer.connect(&answer).await;
+    let session = heard_on(&mut peer, "voxline", "voxline.session").await;
+    let next = Peer::new(&["oai-events", "voxline"]).await;
+    let resume = session["resume_token"].as_str().unwrap();
+    let offered = relay.offer(resume, "", &next.offer().await).await;
+    assert_eq!(offered.status(), StatusCode::CREATED);
+    let next_etag = offered.headers()["etag"].to_str().unwrap().to_owned();
+    assert_ne!(next_etag, etag);
+    let mut call = Call {
+        peer,
+        url,
+        etag,
+        answer,
+    };
+
+    let wish = call.peer.restart().await;
+    let stillborn = call.patch(&next_etag, &wish).send().await.unwrap();
+    assert_eq!(stillborn.status(), StatusCode::CONFLICT);
+    let by_name = call.patch(&call.etag, &wish).send().await.unwrap();
+    assert_eq!(by_name.status(), StatusCode::OK);
+    let any = call.patch("*", &wish).send().await.unwrap();
+    assert_eq!(any.status(), StatusCode::OK);
+    let fragment = any.text().await.unwrap();
+    assert_eq!(fragment, by_name.text().await.unwrap(), "asked again");
+    call.peer.restarted(&call.answer, &fragment).await;
+    let create = r#"{"type":"response.create"}"#;
+    call.peer.send("oai-events", create).await;
+    call.peer.hear().await;
 }
 
 /// A call that is connected.

@@ -56,7 +56,10 @@ fn the_same_seed_is_the_same_conversation() {
     }
 }
 
-const KINDS: [&str; 42] = [
+const KINDS: [&str; 45] = [
+    "acknowledged",
+    "told again",
+    "waiting",
     "event",
     "play",
     "flush",
@@ -147,6 +150,8 @@ struct Heard {
     received: Duration,
     /// Where each frame of it lies on the timeline.
     played: Vec<Duration>,
+    /// When the last of them was.
+    last_played: Duration,
     settled: bool,
 }
 
@@ -434,6 +439,7 @@ impl World {
             label,
             received: Duration::ZERO,
             played: vec![],
+            last_played: Duration::ZERO,
             settled: false,
         });
         if !self.silenced.contains(response) {
@@ -604,9 +610,9 @@ impl World {
                 | Notice::Token(_)
                 | Notice::TokenExpiring { .. }
                 | Notice::Reconnect { .. }
-                | Notice::TokenRefused(_),
+                | Notice::Waiting,
             )
-            | ToClient::Created(_)
+            | ToClient::Created { .. }
             | ToClient::Failed(_)
             | ToClient::Truncated { .. }
             | ToClient::Missed(_)
@@ -637,6 +643,7 @@ impl World {
             return self.promise(false, "only an answer is played");
         };
         item.played.push(position);
+        item.last_played = now;
         let (response, received, played) = (item.response.clone(), item.received, item.played());
         self.promise(
             played < received.saturating_add(FRAME),
@@ -711,10 +718,10 @@ impl World {
             ToVoice::Delete(item) => {
                 self.saw("delete");
                 let (_, _, first) = self.settle(&item);
-                let hearing = self.session.hearing(self.now).expect("the relay plays");
-                let ear = (self.now - self.origin).saturating_sub(hearing.delay);
+                let ear = self.ear();
+                let reached = self.config.flushes || self.is_away();
                 let unheard = match first {
-                    Some(first) if self.config.flushes => ear < first + Duration::from_millis(1),
+                    Some(first) if reached => ear < first + Duration::from_millis(1),
                     first => first.is_none(),
                 };
                 self.promise(unheard, "what is heard is not deleted");

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use voxline::core::ids::TokenId;
 use voxline::core::port::{
-    CloseReason, Credential, Fault, FromClient, FromIssuer, FromVoice, Notice, ToClient, ToIssuer,
+    CloseReason, Credential, Device, Fault, FromClient, FromIssuer, FromVoice, Notice, ToClient,
+    ToIssuer,
 };
 use voxline::core::session::{Access, Input, Loss, Neighbor, SessionConfig};
 use voxline::core::tally::Tally;
@@ -31,6 +32,27 @@ pub(crate) struct Presence {
     /// What the connection that is here was told so far, up to its introduction's end.
     introduction: Option<Vec<ToClient>>,
     away: Vec<ToClient>,
+    /// It acknowledges events.
+    acknowledges: bool,
+    /// The events of the session so far.
+    said: Vec<ToClient>,
+    /// How many of them were sent on the connection that is there, or was last, ...
+    sent: usize,
+    /// ... how many have arrived, ...
+    has: usize,
+    /// ... and came before those of this connection.
+    before: usize,
+    /// Whether an introduction came first on it.
+    introduced: usize,
+    has_acknowledged: bool,
+    began_late: bool,
+    /// It promises to be heard of, and was last heard of then.
+    promises: bool,
+    promised: bool,
+    heard_at: Instant,
+    /// Where its ear is, while it is out of reach.
+    frozen: Option<Duration>,
+    waiting: bool,
     extended: bool,
     can_return: bool,
 
@@ -78,6 +100,19 @@ impl Presence {
             parked_since: None,
             introduction: None,
             away: vec![],
+            acknowledges: random.below(2) == 0,
+            said: vec![],
+            sent: 0,
+            has: 0,
+            before: 0,
+            introduced: 0,
+            has_acknowledged: false,
+            began_late: false,
+            promises: random.below(3) == 0,
+            promised: false,
+            heard_at: origin,
+            frozen: None,
+            waiting: false,
             extended: false,
             can_return: false,
             held_until: life.map(|life| origin + life),
@@ -100,13 +135,28 @@ impl Presence {
 impl World {
     pub(crate) fn comings_and_goings(&mut self) -> Vec<Input> {
         let chance = self.random.below(200);
-        let presence = &mut self.presence;
-        if !presence.here {
+        if !self.presence.here {
             return match chance {
-                0..30 => vec![Input::Attached],
+                0..30 => vec![Input::Attached(self.device(true))],
                 _ => vec![],
             };
         }
+        if chance == 198 && self.presence.can_return {
+            return vec![Input::Attached(self.device(false))];
+        }
+        if self.presence.waiting && chance < 50 {
+            return vec![Input::Client(FromClient::Heard(self.ear_of_its_own()))];
+        }
+        if self.presence.extended && chance.is_multiple_of(5) {
+            if self.presence.acknowledges && chance < 100 {
+                return vec![self.acknowledgement()];
+            }
+            if self.presence.promises && chance < 120 {
+                let every = Duration::from_secs(1);
+                return vec![Input::Client(FromClient::Alive { every })];
+            }
+        }
+        let presence = &mut self.presence;
         if presence.speaks && !presence.extended && chance < 100 {
             return vec![Input::Client(FromClient::Extended)];
         }
@@ -129,15 +179,61 @@ impl World {
         }
         let returns = presence.can_return;
         match chance {
-            195..198 if returns => vec![Input::Lost(Neighbor::Client, Loss::Gone)],
-            198 if returns => vec![Input::Attached],
+            195..=197 if returns => vec![Input::Lost(Neighbor::Client, Loss::Gone)],
             199 if self.random.below(40) == 0 => vec![Input::Lost(Neighbor::Client, Loss::Gone)],
             _ => vec![],
         }
     }
 
+    /// What comes to take the client's place; one that was lost may say what it has heard.
+    fn device(&mut self, lost: bool) -> Device {
+        let says = lost && self.random.below(2) == 0;
+        Device {
+            lead: self.config.lead,
+            ear_delay: self.config.ear_delay,
+            flushes: self.config.flushes,
+            heard: says.then(|| self.ear_of_its_own()),
+        }
+    }
+
+    /// Somewhere near to where the relay believes it.
+    fn ear_of_its_own(&mut self) -> Duration {
+        let near = Duration::from_millis(self.random.below(600));
+        (self.ear() + near).saturating_sub(Duration::from_millis(300))
+    }
+
+    fn acknowledgement(&mut self) -> Input {
+        self.arrive();
+        if !std::mem::replace(&mut self.presence.has_acknowledged, true) {
+            // Little is kept for who may never acknowledge.
+            let open = &self.presence.said[self.presence.has..];
+            let kept: usize = open.iter().map(size).sum();
+            self.presence.began_late = open.len() > 64 || kept > 64 << 10;
+        }
+        self.saw("acknowledged");
+        let presence = &self.presence;
+        let own = presence.has - presence.before.min(presence.has);
+        Input::Client(FromClient::Acknowledged {
+            received: (own + presence.introduced) as u64,
+            last: "e".into(),
+        })
+    }
+
+    /// Some of what is on its way has come.
+    fn arrive(&mut self) {
+        let on_the_way = self.presence.sent.saturating_sub(self.presence.has);
+        self.presence.has += self.random.below(on_the_way as u64 + 1) as usize;
+    }
+
+    pub(crate) fn ear(&self) -> Duration {
+        let hearing = self.session.hearing(self.now).expect("the relay plays");
+        let reckoned = (self.now - self.origin).saturating_sub(hearing.delay);
+        self.presence.frozen.unwrap_or(reckoned)
+    }
+
+    /// Nothing sounds for who is not there, or cannot be reached.
     pub(crate) fn is_away(&self) -> bool {
-        !self.presence.here
+        !self.presence.here || self.presence.waiting
     }
 
     /// Nobody speaks who is not there, except one who listens from beside.
@@ -149,7 +245,7 @@ impl World {
             | Input::Next(_)
             | Input::Dialer(_)
             | Input::Issuer(_)
-            | Input::Attached
+            | Input::Attached(_)
             | Input::Lost(Neighbor::Voice, _)
             | Input::Shutdown
             | Input::Revoked
@@ -164,13 +260,26 @@ impl World {
         if self.closed {
             return;
         }
+        if let Input::Client(_) = input
+            && !self.presence.waiting
+        {
+            self.presence.heard_at = self.now;
+        }
         match input {
-            Input::Attached => {
+            Input::Attached(device) => {
                 if self.presence.here {
                     self.saw("replaced");
-                    self.take_back();
+                }
+                self.take_back(device.heard);
+                self.arrive();
+                if !self.presence.has_acknowledged {
+                    self.presence.has = self.presence.sent;
                 }
                 let presence = &mut self.presence;
+                presence.introduced = usize::from(presence.described);
+                presence.before = presence.has;
+                presence.heard_at = self.now;
+                presence.promised = false;
                 presence.here = true;
                 presence.parked_since = None;
                 presence.introduction = Some(vec![]);
@@ -181,9 +290,10 @@ impl World {
                     self.presence.doomed = true;
                     return;
                 }
-                self.take_back();
+                self.freeze();
                 let presence = &mut self.presence;
                 presence.here = false;
+                presence.waiting = false;
                 presence.parked_since = Some(self.now);
                 presence.away.clear();
                 presence.offered = None;
@@ -194,6 +304,11 @@ impl World {
                 self.presence.attempts = 0;
                 self.presence.reconnects = 0;
             }
+            Input::Client(FromClient::Heard(heard)) => {
+                self.take_back(Some(*heard));
+                self.presence.heard_at = self.now;
+            }
+            Input::Client(FromClient::Alive { .. }) => self.presence.promised = true,
             Input::Client(FromClient::ClearOutput) if !self.presence.here => {
                 self.saw("clear while away");
             }
@@ -213,14 +328,29 @@ impl World {
         }
     }
 
-    /// What was on its way to the ear counts as not played.
-    fn take_back(&mut self) {
+    /// The ear is taken to have stopped when the client was last within reach.
+    fn freeze(&mut self) {
+        let reached = match self.presence.promised {
+            true => self.presence.heard_at,
+            false => self.now,
+        };
         let hearing = self.session.hearing(self.now).expect("the relay plays");
-        let ear = (self.now - self.origin).saturating_sub(hearing.delay);
+        let ear = (reached - self.origin).saturating_sub(hearing.delay);
+        self.presence.frozen.get_or_insert(ear);
+    }
+
+    /// What was on its way to the ear counts as not played.
+    fn take_back(&mut self, heard: Option<Duration>) {
+        let ear = heard.unwrap_or_else(|| self.ear());
+        self.presence.frozen = None;
+        self.presence.waiting = false;
         let mut unheard = 0;
         for item in self.items.values_mut() {
             let before = item.played.len();
-            item.played.retain(|position| *position + FRAME <= ear);
+            // Older sound is not kept.
+            let sure = item.last_played.saturating_sub(Duration::from_secs(5));
+            let heard = ear.max(sure);
+            item.played.retain(|position| *position + FRAME <= heard);
             unheard += before - item.played.len();
         }
         if unheard > 0 {
@@ -237,12 +367,26 @@ impl World {
             let closing = matches!(message, ToClient::Close(_));
             self.promise(missed || closing, "who is back hears first what it missed");
         }
+        self.count_event(message);
+        self.presence.sent = self.presence.said.len();
+    }
+
+    fn count_event(&mut self, message: &ToClient) {
+        if let ToClient::Event(_)
+        | ToClient::Output(..)
+        | ToClient::Failed(_)
+        | ToClient::Truncated { .. }
+        | ToClient::Fault(_) = message
+        {
+            self.presence.said.push(message.clone());
+        }
     }
 
     pub(crate) fn check_sidebands(&mut self, message: &ToClient) {
         self.promise(!self.presence.here, "who is there is not left out");
         if !is_state(message) && !matches!(message, ToClient::Close(_)) {
             self.presence.away.push(message.clone());
+            self.count_event(message);
         }
     }
 
@@ -253,9 +397,10 @@ impl World {
             told.push(message.clone());
         }
         match message {
-            ToClient::Created(_) => {
+            ToClient::Created { next, .. } => {
                 let first = matches!(self.presence.introduction.as_deref(), Some([_]));
                 self.promise(first, "the session is told first");
+                self.presence.before = next.expect("it was there before") as usize - 1;
             }
             ToClient::Notice(Notice::State(state)) => {
                 let told = self.presence.introduction.as_ref().map(Vec::len);
@@ -280,6 +425,19 @@ impl World {
                 self.check_play(frame.payload[0], position, due);
             }
             ToClient::Flush => self.saw("flush"),
+            ToClient::Notice(Notice::Waiting) => {
+                self.saw("waiting");
+                let silent = self.now - self.presence.heard_at >= Duration::from_secs(2);
+                self.promise(silent, "who is heard of is within reach");
+                self.freeze();
+                self.presence.waiting = true;
+            }
+            ToClient::Fault(fault) => {
+                self.saw("token_refused");
+                self.promise(fault.code.starts_with("token_"), "it is the client's own");
+                self.count_event(&ToClient::Fault(fault));
+                self.presence.sent = self.presence.said.len();
+            }
             ToClient::Notice(notice) => {
                 self.promise(
                     self.presence.extended,
@@ -291,18 +449,34 @@ impl World {
             | ToClient::Failed(_)
             | ToClient::Truncated { .. }
             | ToClient::Output(..)
-            | ToClient::Fault(_)
             | ToClient::Close(_) => self.promise(false, "what is for all is told to all"),
         }
     }
 
     fn check_missed(&mut self, missed: &[ToClient]) {
         let away = std::mem::take(&mut self.presence.away);
-        let whole = missed == away;
-        let lost = matches!(missed, [kept @ .., ToClient::Fault(fault)]
-            if fault.code == "events_lost" && away.starts_with(kept));
-        self.promise(whole || lost, "what was missed is told once, in order");
-        if !whole {
+        let (lost, kept) = match missed {
+            [ToClient::Fault(fault), kept @ ..] if fault.code == "events_lost" => (true, kept),
+            all => (false, all),
+        };
+        let in_order = kept.ends_with(&away) || lost && away.ends_with(kept);
+        self.promise(in_order, "what was missed is told in order");
+        let is_event = |message: &&ToClient| !matches!(message, ToClient::Notice(_));
+        let told: Vec<_> = kept.iter().filter(is_event).collect();
+        let first = self.presence.before + usize::from(lost);
+        let owed: Vec<_> = self.presence.said.iter().skip(first).collect();
+        // Before the provider has described its session there is nothing to tell numbers by.
+        let numbered = told == owed || !self.presence.described;
+        self.promise(numbered, "each event has its number");
+        let has = self.presence.has;
+        self.promise(lost || self.presence.before <= has, "no event is lost");
+        let late = lost || self.presence.has_acknowledged || self.presence.before == has;
+        self.promise(late, "who acknowledges nothing is told what it missed only");
+        self.presence.sent = self.presence.said.len();
+        if told.len() > away.len() {
+            self.saw("told again");
+        }
+        if lost {
             self.saw("events lost");
             let mut told = 0;
             for message in missed {
@@ -310,7 +484,8 @@ impl World {
                     told += json.as_str().len();
                 }
             }
-            self.promise(told > 400_000, "little is not lost");
+            let much = told > 400_000 || missed.len() > 2_000 || self.presence.began_late;
+            self.promise(much, "little is not lost");
         }
     }
 
@@ -337,7 +512,6 @@ impl World {
                 self.presence.attempts += 1;
                 self.presence.presents = true;
             }
-            Notice::TokenRefused(_) => self.saw("token_refused"),
             Notice::Reconnect { .. } => {
                 self.saw("reconnect");
                 self.presence.can_return = true;
@@ -352,6 +526,7 @@ impl World {
             | Notice::Paused { .. }
             | Notice::Resumed { .. }
             | Notice::Latency(_)
+            | Notice::Waiting
             | Notice::Closing { .. } => self.promise(false, "news are for all"),
         }
     }
@@ -468,6 +643,14 @@ impl World {
             parked == resumed + abandoned,
             "who was lost is back or given up",
         );
+    }
+}
+
+fn size(message: &ToClient) -> usize {
+    if let ToClient::Event(json) = message {
+        json.as_str().len()
+    } else {
+        256
     }
 }
 

@@ -13,7 +13,7 @@ use webrtc::error::Error;
 use crate::client::webrtc::endpoint::{MAX_MESSAGE, SEND_BUFFER};
 use crate::client::webrtc::peer::Label;
 use crate::core::port::{Fault, Notice, ToClient};
-use crate::wire::realtime;
+use crate::wire::{realtime, voxline};
 
 /// How often [`Channels::drain`] looks.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -28,6 +28,8 @@ pub(crate) struct Channels {
     timing: Option<Arc<dyn DataChannel>>,
     /// The latest `voxline.state`, for a channel that opens after it was news.
     state: Option<String>,
+    /// The RTP timestamp at which the timeline begins.
+    origin: u32,
 }
 
 enum Events {
@@ -41,7 +43,7 @@ enum Events {
 }
 
 impl Channels {
-    pub(crate) fn new(agreed: bool) -> Self {
+    pub(crate) fn new(agreed: bool, origin: u32) -> Self {
         let waiting = Events::Waiting {
             messages: VecDeque::new(),
             bytes: 0,
@@ -51,6 +53,7 @@ impl Channels {
             voxline: None,
             timing: None,
             state: None,
+            origin,
         }
     }
 
@@ -98,6 +101,11 @@ impl Channels {
         let ToClient::Notice(notice) = message else {
             return self.send_event(text).await;
         };
+        let text = if let Notice::Session { .. } = notice {
+            voxline::with_origin(&text, self.origin)
+        } else {
+            text
+        };
         if let Some(channel) = &self.voxline {
             deliver(channel, &text).await?;
         }
@@ -105,10 +113,6 @@ impl Channels {
             self.state = Some(text);
         }
         Ok(())
-    }
-
-    pub(crate) async fn send_fault(&mut self, fault: Fault) -> Result<(), Overrun> {
-        self.send(&ToClient::Fault(fault)).await
     }
 
     /// Sends `text` on the channel it answers on.

@@ -6,6 +6,9 @@
 //! gets the same answer.
 
 use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
 
 use crate::client::webrtc::ice::{Credentials, Restart};
 use crate::client::webrtc::mux::Port;
@@ -24,6 +27,8 @@ pub struct Control {
     port: Weak<Port>,
     /// What a fragment of ours has beside the credentials: the section with our candidates.
     section: String,
+    /// To the leg: where the ear of a client is that restarts ICE.
+    ears: mpsc::Sender<Duration>,
 }
 
 /// What became of a fragment.
@@ -63,8 +68,12 @@ pub enum PatchError {
 }
 
 impl Control {
-    pub(crate) fn new(port: Weak<Port>, section: String) -> Self {
-        Self { port, section }
+    pub(crate) fn new(port: Weak<Port>, section: String, ears: mpsc::Sender<Duration>) -> Self {
+        Self {
+            port,
+            section,
+            ears,
+        }
     }
 
     /// Names the ICE session that began last, as a strong entity tag; `None` once the call is over.
@@ -72,12 +81,21 @@ impl Control {
         self.port.upgrade().map(|port| tag(&port.ufrag()))
     }
 
-    /// Takes a fragment. With new credentials of the client's it restarts ICE; sound and events
+    /// Takes a fragment of a client that has heard all up to `heard` of the timeline, and nothing
+    /// of what came after, if it says so: then sound waits for the new session.
+    /// With new credentials of the client's it restarts ICE; sound and events
     /// flow as before until the client uses the new session, and then there.
-    pub fn patch(&self, fragment: &str) -> Result<Patched, PatchError> {
+    pub fn patch(&self, fragment: &str, heard: Option<Duration>) -> Result<Patched, PatchError> {
         let credentials = read(fragment)?;
         let port = self.port.upgrade().ok_or(PatchError::Gone)?;
+        if heard.is_some() && credentials.is_some() {
+            // At once: the path may be there before the session knows.
+            port.hush(true);
+        }
         let restart = credentials.map(|remote| port.restart(remote).ok_or(PatchError::Gone));
+        if !matches!(restart, Some(Ok(Restart::Prepared { .. }))) {
+            port.hush(false);
+        }
         match restart.transpose()? {
             None | Some(Restart::Unchanged) => Ok(Patched::Trickled),
             Some(Restart::Unconnected) => Err(PatchError::NotConnected),
@@ -85,6 +103,10 @@ impl Control {
                 let Credentials { ufrag, password } = &local;
                 let section = &self.section;
                 tracing::debug!("ICE restarts");
+                if let Some(heard) = heard {
+                    // A leg that has not taken the one before knows enough.
+                    let _ = self.ears.try_send(heard);
+                }
                 Ok(Patched::Restarted {
                     fragment: format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:{password}\r\n{section}"),
                     etag: tag(ufrag),

@@ -209,6 +209,11 @@ impl Ice {
         }
     }
 
+    /// Whether a restart is under way.
+    pub(crate) fn is_restarting(&self) -> bool {
+        self.next.is_some()
+    }
+
     fn session(&self, ufrag: &str) -> Option<&Session> {
         let mut sessions = self.next.iter().chain([&self.session]);
         sessions.find(|session| session.local.ufrag == ufrag)

@@ -23,7 +23,7 @@ use crate::core::latency::Recorder;
 use crate::core::port::{Fault, FromClient, Played, ToClient};
 use crate::media::receiver::{Packet, Pcm, Receiver};
 use crate::wire::realtime::{self, Carrier};
-use crate::wire::voxline::{self, FromDevice};
+use crate::wire::voxline::{self, FromDevice, Place};
 
 /// What waits for the session. At the bound the leg stops reading from the client.
 const UPLINK_BACKLOG: usize = 64;
@@ -63,6 +63,10 @@ pub struct Leg {
     connected: bool,
     /// It has opened the channel for `voxline.v1`.
     extended: bool,
+    /// From the call's URL: where the client's ear is, which restarts ICE.
+    ears: (mpsc::Sender<Duration>, mpsc::Receiver<Duration>),
+    /// The same, until ICE has found a path.
+    returning: Option<Duration>,
     connect_by: Instant,
     media_idle: Duration,
     /// The call's place among those that are taken at a time.
@@ -77,11 +81,13 @@ impl Leg {
         media_idle: Duration,
     ) -> Self {
         Self {
-            channels: Channels::new(call.answer.events),
+            channels: Channels::new(call.answer.events, call.playback.origin()),
             receiver: Receiver::new(),
             uplink: VecDeque::new(),
             connected: false,
             extended: false,
+            ears: mpsc::channel(1),
+            returning: None,
             connect_by,
             media_idle,
             call,
@@ -92,7 +98,7 @@ impl Leg {
     /// Returns what reaches the call while it runs.
     pub fn control(&self) -> Control {
         let port = Arc::downgrade(&self.call.line.port());
-        Control::new(port, self.call.answer.section.clone())
+        Control::new(port, self.call.answer.section.clone(), self.ears.0.clone())
     }
 
     /// Carries sound and events until either side is gone.
@@ -162,6 +168,7 @@ impl Leg {
             }
             // Only then: what the session has said last is still sent.
             () = to_session.closed() => Input::End(End::Released),
+            Some(heard) = self.ears.1.recv() => Input::Restarting(heard),
             Some(event) = self.call.events.recv(), if !full => Input::Peer(event),
             () = clock::sleep_until(Some(timeout)) => Input::Tick,
         }
@@ -203,7 +210,15 @@ impl Leg {
                 self.call.line.meter().heard(now);
                 self.on_peer(event, now).await?;
             }
+            Input::Restarting(heard) => {
+                self.uplink.push_back(FromClient::Away);
+                self.returning = Some(heard);
+            }
             Input::Tick => {}
+        }
+        if !self.call.line.port().is_restarting() {
+            let heard = self.returning.take();
+            self.uplink.extend(heard.map(FromClient::Heard));
         }
         if now >= self.lost_at() {
             return Err(if self.connected {
@@ -239,7 +254,10 @@ impl Leg {
                     position,
                     due,
                 } => self.play(&frame, position, due).await,
-                ToClient::Flush => self.call.playback.cut(),
+                ToClient::Flush => {
+                    self.call.line.port().hush(false);
+                    self.call.playback.cut();
+                }
                 ToClient::Close(_) => {
                     // Nothing follows: there is no need to wait for the session's end.
                     from_session.close();
@@ -251,7 +269,7 @@ impl Leg {
                     }
                 }
                 ToClient::Event(_)
-                | ToClient::Created(_)
+                | ToClient::Created { .. }
                 | ToClient::Output(..)
                 | ToClient::Failed(_)
                 | ToClient::Truncated { .. }
@@ -296,13 +314,13 @@ impl Leg {
             PeerEvent::Text(Label::Events, text) => {
                 match realtime::decode_client(&text, Carrier::WebRtc, now) {
                     Ok(message) => self.uplink.push_back(message),
-                    Err(fault) => self.channels.send_fault(fault).await?,
+                    Err(fault) => self.uplink.push_back(FromClient::Rejected(fault)),
                 }
             }
             PeerEvent::Text(label @ (Label::Voxline | Label::Timing), text) => {
                 self.on_voxline(label, &text, now).await?;
             }
-            PeerEvent::Binary => self.channels.send_fault(binary()).await?,
+            PeerEvent::Binary => self.uplink.push_back(FromClient::Rejected(binary())),
             PeerEvent::Closed(Label::Events) if self.extended => return Err(End::Lost),
             PeerEvent::Closed(Label::Events) => return Err(End::HungUp),
             PeerEvent::Closed(label @ (Label::Voxline | Label::Timing)) => {
@@ -329,15 +347,21 @@ impl Leg {
 
     async fn on_voxline(&mut self, label: Label, text: &str, now: Instant) -> Result<(), End> {
         match voxline::decode(text) {
-            Some(FromDevice::Ping { id }) => {
+            Some(FromDevice::Ping { id, every }) => {
                 self.channels.reply(label, &voxline::pong(id)).await?;
+                let alive = every.map(|every| FromClient::Alive { every });
+                self.uplink.extend(alive);
             }
             Some(FromDevice::Playout {
-                rtp_timestamp,
+                place,
                 age,
                 output_latency,
             }) => {
-                let position = self.call.playback.locate(rtp_timestamp);
+                let position = match place {
+                    Place::Rtp(timestamp) => self.call.playback.locate(timestamp),
+                    // Here positions are RTP timestamps.
+                    Place::Position(_) => None,
+                };
                 if let (Some(position), Some(at)) = (position, now.checked_sub(age)) {
                     let position = position.saturating_sub(output_latency);
                     self.uplink
@@ -345,7 +369,7 @@ impl Leg {
                 }
             }
             Some(FromDevice::Said(message)) => self.uplink.push_back(message),
-            None => self.channels.send_fault(not_voxline()).await?,
+            None => self.uplink.push_back(FromClient::Rejected(not_voxline())),
         }
         Ok(())
     }
@@ -381,6 +405,8 @@ enum Input {
     Connected,
     Session(ToClient),
     Peer(PeerEvent),
+    /// The client restarts ICE, and its ear has got to there.
+    Restarting(Duration),
     Tick,
 }
 
@@ -395,8 +421,8 @@ fn not_voxline() -> Fault {
     Fault::invalid(
         "invalid_event",
         "The data channels `voxline` and `voxline.timing` take `voxline.playout`, \
-         `voxline.ping`, `voxline.token_ack` and `voxline.token_present`; OpenAI's events belong \
-         on `oai-events`.",
+         `voxline.ping`, `voxline.ack`, `voxline.heard`, `voxline.token_ack` and \
+         `voxline.token_present`; OpenAI's events belong on `oai-events`.",
     )
     .at("type")
 }

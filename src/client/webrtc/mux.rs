@@ -11,6 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -103,6 +104,7 @@ impl Mux {
                 ice,
                 inbox: Mutex::new(inbox),
                 meter,
+                hushed: AtomicBool::new(false),
             }),
         }
     }
@@ -178,6 +180,7 @@ pub(crate) struct Port {
     ice: Arc<Mutex<Ice>>,
     inbox: Mutex<mpsc::Receiver<Datagram>>,
     meter: Arc<Meter>,
+    hushed: AtomicBool,
 }
 
 impl Port {
@@ -190,6 +193,9 @@ impl Port {
                 Some((to, check)) => self.mux.send(&check, to),
                 None => self.mux.send(datagram, to),
             }
+            return;
+        }
+        if kind == Some(Kind::Rtp) && self.hushed.load(Ordering::Relaxed) {
             return;
         }
         let to = lock(&self.ice).route(to);
@@ -213,6 +219,16 @@ impl Port {
             table.name(self.id, local.ufrag.clone());
         }
         Some(restart)
+    }
+
+    /// Has no sound leave: what is sent now will be sent again.
+    pub(crate) fn hush(&self, hushed: bool) {
+        self.hushed.store(hushed, Ordering::Relaxed);
+    }
+
+    /// Whether ICE is being restarted, and has not found a path yet.
+    pub(crate) fn is_restarting(&self) -> bool {
+        lock(&self.ice).is_restarting()
     }
 
     /// Our ICE user in the session that began last.

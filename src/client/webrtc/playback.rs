@@ -38,6 +38,11 @@ impl Playback {
         })
     }
 
+    /// The RTP timestamp of the timeline's beginning.
+    pub(crate) fn origin(&self) -> u32 {
+        self.base
+    }
+
     /// Packs 20 ms of PCM; what is shorter is filled up with silence.
     pub(crate) fn pack(
         &mut self,

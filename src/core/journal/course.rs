@@ -100,7 +100,7 @@ impl Course {
                 FromIssuer::Unavailable => self.renewal = Some((at, Word::new("unavailable"))),
             },
             Input::Next(_) | Input::Dialer(_) => {}
-            Input::Attached => {
+            Input::Attached(_) => {
                 self.attached += 1;
                 self.connected = Some(at);
                 self.client_heard = Some(at);
@@ -173,6 +173,9 @@ impl Course {
             self.on_notice(notice, at);
         } else if let ToClient::Fault(fault) = message {
             self.faults.push(at, Word::of(&fault.code));
+            if fault.code.starts_with("token_") {
+                self.renewal = Some((at, Word::of(&fault.code)));
+            }
         }
     }
 
@@ -189,8 +192,8 @@ impl Course {
                 self.renewal = Some((at, Word::new("offered")));
             }
             Notice::TokenExpiring { .. } => self.renewal = Some((at, Word::new("announced"))),
-            Notice::TokenRefused(fault) => self.renewal = Some((at, Word::of(&fault.code))),
-            Notice::Paused { .. }
+            Notice::Waiting
+            | Notice::Paused { .. }
             | Notice::Resumed { .. }
             | Notice::Degraded { .. }
             | Notice::Restored { .. }

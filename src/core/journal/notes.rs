@@ -52,7 +52,7 @@ pub(super) fn of_input(input: &Input, name_of: NameOf) -> Note {
             told(Issuer, "refused").detailed(Word::of(&fault.code))
         }
         Input::Issuer(FromIssuer::Unavailable) => told(Issuer, "unavailable"),
-        Input::Attached => told(Client, "attached"),
+        Input::Attached(_) => told(Client, "attached"),
         Input::Lost(neighbor, loss) => {
             let party = match neighbor {
                 Neighbor::Client => Client,
@@ -88,6 +88,14 @@ fn of_client(message: &FromClient, name_of: NameOf) -> Note {
         FromClient::Speech(Speech::Ended) => told("voice ended"),
         FromClient::Ready => told("ready"),
         FromClient::Extended => told("voxline.v1"),
+        FromClient::Acknowledged { last, .. } => {
+            let note = told("voxline.ack").detailed(Word::of(last.as_str()));
+            note.streaming()
+        }
+        FromClient::Heard(position) => told("voxline.heard").lasting(*position),
+        FromClient::Away => told("away"),
+        FromClient::Alive { .. } => told("voxline.ping").streaming(),
+        FromClient::Rejected(fault) => told("rejected").detailed(Word::of(&fault.code)),
         FromClient::TokenAcknowledged(token) => {
             told("voxline.token_ack").detailed(Word::of(token.as_str()))
         }
@@ -215,7 +223,7 @@ fn of_reply(message: &ToClient, name_of: NameOf) -> Option<Note> {
     let told = |kind| Note::new(Relay, Client, Word::new(kind));
     Some(match message {
         ToClient::Event(json) => Note::new(Relay, Client, name_of(json)).sized(json.as_str().len()),
-        ToClient::Created(_) => told("session.created"),
+        ToClient::Created { .. } => told("session.created"),
         ToClient::Missed(messages) => told("missed").sized(messages.len()),
         ToClient::Play { frame, .. } => told("play")
             .sized(frame.payload.len())
@@ -259,11 +267,11 @@ fn of_notice(notice: &Notice) -> Note {
         }
         Notice::TokenExpiring { within } => told("voxline.token_expiring").lasting(*within),
         Notice::Reconnect { within, .. } => told("voxline.reconnect").lasting(*within),
-        Notice::TokenRefused(fault) => told("error").detailed(Word::of(&fault.code)),
         Notice::Degraded { reason, .. } => {
             told("voxline.degraded").detailed(Word::new(reason.name()))
         }
         Notice::Restored { after } => told("voxline.restored").lasting(*after),
+        Notice::Waiting => told("voxline.waiting"),
         Notice::Closing { reason, within } => told("voxline.closing")
             .detailed(Word::new(reason.name()))
             .lasting(*within),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::core::audio::Frame;
-use crate::core::ids::{ItemId, ResponseId, SessionId, TokenId};
+use crate::core::ids::{EventId, ItemId, ResponseId, SessionId, TokenId};
 use crate::core::port::{Accuracy, Credential, Fault, Json, Network, Speech, Token};
 use crate::core::session::{Fallback, Reason};
 
@@ -34,6 +34,17 @@ pub enum FromClient {
     Ready,
     /// It speaks `voxline.v1`: it takes notices and can come back.
     Extended,
+    /// `voxline.ack`: so many events have come on this connection, this one last.
+    Acknowledged { received: u64, last: EventId },
+    /// `voxline.heard`: the ear has got to this position, and what was sent for later ones is not
+    /// heard any more.
+    Heard(Duration),
+    /// Nothing reaches it now: sound waits until it says where its ear is.
+    Away,
+    /// It is there, and promises to be heard of this often.
+    Alive { every: Duration },
+    /// It has sent what is no event, and is to be told so in its turn.
+    Rejected(Fault),
     /// `voxline.token_ack`: this token has arrived and is kept.
     TokenAcknowledged(TokenId),
     /// `voxline.token_present`: a token that the client has fetched by itself.
@@ -68,15 +79,30 @@ pub struct Played {
     pub at: Instant,
 }
 
+/// What is known of a device when it attaches.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Device {
+    /// How far sound is sent ahead of its time.
+    pub lead: Duration,
+    /// From a position's instant to the ear, until the device reports: network, jitter buffer and
+    /// loudspeaker.
+    pub ear_delay: Duration,
+    /// Whether it drops what it has not played when it is told to.
+    pub flushes: bool,
+    /// Where its ear has got to, if it plays nothing more of what its last connection has brought.
+    pub heard: Option<Duration>,
+}
+
 /// Said to the person's device.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToClient {
     /// An event of the provider.
     Event(Json),
     /// For one who joins a session that runs: the latest `session.created` or `session.updated`,
-    /// to be sent as `session.created`.
-    Created(Json),
-    /// For a client that was away: what was said meanwhile, in order.
+    /// to be sent as `session.created`. Who comes back is told which of the session's events,
+    /// counted from 1, is the next one.
+    Created { session: Json, next: Option<u64> },
+    /// For a client that was away, or has another connection: what it may not have, in order.
     Missed(Vec<Self>),
     /// Sound for the speaker (where the relay owns playback): 20 ms, at `position` on the
     /// session's playout timeline, which also runs through silence. `due` is when it should
@@ -142,12 +168,13 @@ pub enum Notice {
     /// `voxline.reconnect`: the token was not renewed; attach anew with this one, within this
     /// time. The session goes on meanwhile.
     Reconnect { resume: Token, within: Duration },
-    /// `error`: the token that the client has presented is not accepted.
-    TokenRefused(Fault),
     /// `voxline.degraded`: the provider was lost; this is what is done about it.
     Degraded { reason: Reason, fallback: Fallback },
     /// `voxline.restored`: there is a provider again, after this time.
     Restored { after: Duration },
+    /// `voxline.waiting`: nothing was heard of the client for too long; sound waits until it says
+    /// where its ear is.
+    Waiting,
     /// `voxline.closing`: the session ends within this time.
     Closing {
         reason: CloseReason,

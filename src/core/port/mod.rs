@@ -12,7 +12,8 @@ mod json;
 mod voice;
 
 pub use client::{
-    ClientEvent, CloseReason, FromClient, Notice, Output, Played, State, ToClient, TurnLatency,
+    ClientEvent, CloseReason, Device, FromClient, Notice, Output, Played, State, ToClient,
+    TurnLatency,
 };
 pub use dialer::{DialFailure, FromDialer, ToDialer};
 pub use ear::{Accuracy, Network, Source, Speech};

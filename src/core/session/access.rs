@@ -155,7 +155,7 @@ impl Session {
                 self.on_accepted(credential, now);
             }
             (Some(Question::Judgement), FromIssuer::Refused(fault)) => {
-                self.confide(Notice::TokenRefused(fault));
+                self.reply(fault);
             }
             // Nothing to come back with, nothing judged: the client is as well off as before.
             (
@@ -172,7 +172,7 @@ impl Session {
     fn on_accepted(&mut self, credential: Credential, now: Instant) {
         if let Some(rotation) = &mut self.keys.rotation {
             if !rotation.accept(credential.expires_at, now) {
-                return self.confide(Notice::TokenRefused(not_newer()));
+                return self.reply(not_newer());
             }
             self.count(Tally::Rotated);
         }

@@ -5,23 +5,36 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::core::audio::Frame;
+use crate::core::ids::EventId;
 use crate::core::port::{
-    ClientEvent, CloseReason, Fault, FromClient, Json, Notice, ToClient, ToVoice,
+    ClientEvent, CloseReason, Device, Fault, FromClient, Json, Notice, ToClient, ToVoice,
 };
-use crate::core::session::seat::{Missed, Seat};
-use crate::core::session::{Link, Loss, Phase, Playback, Session};
+use crate::core::session::reach::Reach;
+use crate::core::session::seat::Seat;
+use crate::core::session::{Effect, Link, Loss, Phase, Playback, Session};
 use crate::core::tally::Tally;
 
 impl Session {
     /// What anyone who joins is told first: the session as it is.
     pub fn introduction(&self) -> Vec<ToClient> {
-        let created = self.described.clone().map(ToClient::Created);
+        self.introduce(None)
+    }
+
+    /// The event that the client has acknowledged last.
+    pub fn last_ack_event_id(&self) -> Option<&EventId> {
+        self.outbox.last_acknowledged()
+    }
+
+    fn introduce(&self, next: Option<u64>) -> Vec<ToClient> {
+        let created = self.described.clone();
+        let created = created.map(|session| ToClient::Created { session, next });
         let state = self.phase.state().map(Notice::State).map(ToClient::Notice);
 
         created.into_iter().chain(state).collect()
     }
 
     pub(super) fn handle_client(&mut self, message: FromClient, now: Instant) {
+        self.reach.hear(now);
         match message {
             FromClient::Audio { payload, received } => self.on_microphone(payload, received),
             FromClient::Event(event, json) => {
@@ -40,6 +53,21 @@ impl Session {
             FromClient::Network(network) => self.speaker.measure(network, now),
             FromClient::Speech(speech) => self.on_speech(speech, now),
             FromClient::Ready => {}
+            FromClient::Acknowledged { received, last } => self.outbox.acknowledge(received, last),
+            FromClient::Heard(position) => {
+                if self.reach.come_back(now) {
+                    // What was on its way is void.
+                    self.tell(ToClient::Flush);
+                    self.speaker.rewind(position, now);
+                }
+            }
+            FromClient::Away => {
+                let until = self.reach.until(now);
+                self.reach.leave();
+                self.speaker.pause(until);
+            }
+            FromClient::Alive { every } => self.reach.promise(every),
+            FromClient::Rejected(fault) => self.reply(fault),
             FromClient::Extended => self.on_extended(now),
             FromClient::TokenAcknowledged(token) => self.on_acknowledged(&token, now),
             FromClient::TokenPresented(token) => self.on_presented(token),
@@ -107,10 +135,10 @@ impl Session {
         match loss {
             Loss::Gone | Loss::Overrun if self.is_direct() => self.seat = Seat::Vacant,
             Loss::Gone if self.keys.can_return() => {
-                self.speaker.pause(now);
+                self.speaker.pause(self.reach.until(now));
+                self.outbox.part();
                 self.seat = Seat::Parked {
                     until: now + self.config.resume_window,
-                    missed: Missed::new(self.config.playback),
                 };
                 self.let_go(now);
                 self.count(Tally::Parked);
@@ -120,23 +148,51 @@ impl Session {
         }
     }
 
-    pub(super) fn on_attached(&mut self, now: Instant) {
+    pub(super) fn on_attached(&mut self, device: Device, now: Instant) {
         self.last_activity = now;
         let before = std::mem::replace(&mut self.seat, Seat::Taken { extended: false });
-        for message in self.introduction() {
+        let (next, owed) = self.outbox.attach(self.described.iter().count());
+        let returns = !matches!(before, Seat::Vacant);
+        for message in self.introduce(returns.then_some(next)) {
             self.tell(message);
         }
-        if let Seat::Parked { missed, .. } = before {
-            let missed = missed.into_messages();
-            if !missed.is_empty() {
-                self.tell(ToClient::Missed(missed));
-            }
+        if !owed.is_empty() {
+            self.tell(ToClient::Missed(owed));
+        }
+        if let Seat::Parked { .. } = before {
             self.count(Tally::Resumed);
         } else {
             self.speaker.pause(now);
         }
-        self.speaker.resume(now);
+        self.reach = Reach::new(now);
+        self.speaker.resume(device, now);
         self.let_go(now);
+    }
+
+    /// Has sound wait for a client that breaks its promise to be heard of.
+    pub(super) fn watch_reach(&mut self, now: Instant) {
+        if self.reach_timeout().is_some() && self.reach.is_lost(now) {
+            self.speaker.pause(self.reach.until(now));
+            self.tell(ToClient::Flush);
+            self.tell(ToClient::Notice(Notice::Waiting));
+        }
+    }
+
+    pub(super) fn reach_timeout(&self) -> Option<Instant> {
+        match (&self.seat, self.config.playback) {
+            (Seat::Taken { .. }, Playback::Relay(_)) => self.reach.poll_timeout(),
+            (Seat::Taken { .. }, Playback::Client | Playback::Provider)
+            | (Seat::Vacant | Seat::Parked { .. }, _) => None,
+        }
+    }
+
+    /// Answers the client alone, by an event among those that all get.
+    pub(super) fn reply(&mut self, fault: Fault) {
+        if let Seat::Taken { .. } = self.seat {
+            let message = ToClient::Fault(fault);
+            self.outbox.push(&message);
+            self.effects.push_back(Effect::Client(message));
+        }
     }
 
     pub(super) fn is_direct(&self) -> bool {

@@ -100,7 +100,7 @@ impl Session {
         } else if self.idle_at() <= now {
             self.close(CloseReason::Idle);
         }
-        if let Seat::Parked { until, .. } = self.seat
+        if let Seat::Parked { until } = self.seat
             && until <= now
         {
             self.close(CloseReason::Hangup);

@@ -55,7 +55,7 @@ pub enum Presence {
         /// Messages that wait for it.
         waiting: usize,
         /// Messages more than are kept.
-        lost: usize,
+        lost: u64,
     },
 }
 
@@ -84,6 +84,8 @@ pub enum Deadline {
     End,
     /// The client is given up.
     Return,
+    /// The client is out of reach, as it has promised to be heard of.
+    Reach,
     /// The client's credential is renewed.
     Renewal,
     /// The link is replaced, or looked for again, or given up.
@@ -101,6 +103,7 @@ impl Deadline {
             Self::Sound => "next_sound",
             Self::End => "session_ends",
             Self::Return => "client_given_up",
+            Self::Reach => "client_out_of_reach",
             Self::Renewal => "token_renewal",
             Self::Link => "link_due",
             Self::Idle => "idle_timeout",
@@ -131,10 +134,10 @@ impl Session {
                 Seat::Taken { extended } => Presence::Present {
                     extended: *extended,
                 },
-                Seat::Parked { until, missed } => Presence::Away {
+                Seat::Parked { until } => Presence::Away {
                     left: until.saturating_duration_since(now),
-                    waiting: missed.len(),
-                    lost: missed.lost(),
+                    waiting: self.outbox.waiting(),
+                    lost: self.outbox.lost(),
                 },
             },
             link: match self.voice {
@@ -174,6 +177,7 @@ impl Session {
             (Deadline::Sound, self.speaker.poll_timeout()),
             (Deadline::End, self.ending.poll_timeout()),
             (Deadline::Return, self.seat.poll_timeout()),
+            (Deadline::Reach, self.reach_timeout()),
             (Deadline::Renewal, self.renewal_timeout()),
             (Deadline::Link, self.links_timeout()),
             (Deadline::Idle, Some(self.idle_at())),

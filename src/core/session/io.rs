@@ -2,8 +2,8 @@
 
 use crate::core::latency::Sample;
 use crate::core::port::{
-    CloseReason, FromClient, FromDialer, FromIssuer, FromVoice, ToClient, ToDialer, ToIssuer,
-    ToVoice,
+    CloseReason, Device, FromClient, FromDialer, FromIssuer, FromVoice, ToClient, ToDialer,
+    ToIssuer, ToVoice,
 };
 use crate::core::tally::Tally;
 
@@ -19,7 +19,7 @@ pub enum Input {
     /// The answer to the earliest question that has none.
     Issuer(FromIssuer),
     /// A client takes the place of the one before, who may still have been there.
-    Attached,
+    Attached(Device),
     /// A neighbor has gone, or has let its queue fill up, which comes to the same.
     Lost(Neighbor, Loss),
     /// The relay is shutting down.

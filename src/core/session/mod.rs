@@ -37,6 +37,8 @@ mod input;
 mod interruption;
 mod io;
 mod items;
+mod outbox;
+mod reach;
 mod recent;
 mod recovery;
 mod seat;
@@ -59,6 +61,8 @@ use crate::core::session::access::Keys;
 use crate::core::session::barge_in::BargeIn;
 use crate::core::session::ending::Ending;
 use crate::core::session::input::InputClock;
+use crate::core::session::outbox::Outbox;
+use crate::core::session::reach::Reach;
 use crate::core::session::recent::Recent;
 use crate::core::session::recovery::Cause;
 use crate::core::session::seat::Seat;
@@ -77,6 +81,8 @@ pub struct Session {
     config: SessionConfig,
     phase: Phase,
     seat: Seat,
+    outbox: Outbox,
+    reach: Reach,
     keys: Keys,
     began: Instant,
     voice: Link,
@@ -154,6 +160,8 @@ impl Session {
         Self {
             phase: Phase::Idle,
             seat: Seat::new(config.playback),
+            outbox: Outbox::new(config.playback),
+            reach: Reach::new(now),
             keys: Keys::new(&config, now),
             began: now,
             voice: Link::Opening,
@@ -187,7 +195,7 @@ impl Session {
             Input::Next(message) => self.on_next(message, now),
             Input::Dialer(answer) => self.on_dialer(answer, now),
             Input::Issuer(answer) => self.handle_issuer(answer, now),
-            Input::Attached => self.on_attached(now),
+            Input::Attached(device) => self.on_attached(device, now),
             Input::Lost(Neighbor::Client, loss) => self.on_client_lost(loss, now),
             Input::Lost(Neighbor::Voice, Loss::Gone) => {
                 self.on_link_lost(Cause::LinkEnded(LinkEnd::Lost), now);
@@ -254,6 +262,7 @@ impl Session {
             self.barge_in.poll_timeout(),
             self.ending.poll_timeout(),
             self.seat.poll_timeout(),
+            self.reach_timeout(),
             self.renewal_timeout(),
             self.links_timeout(),
             Some(self.idle_at()),
@@ -266,6 +275,7 @@ impl Session {
     /// Does what time and the last input allow.
     fn advance(&mut self, now: Instant) {
         self.let_go_in_time(now);
+        self.watch_reach(now);
         while let Some(release) = self.speaker.poll_frame(now) {
             self.last_activity = now;
             if release.first {
@@ -347,13 +357,12 @@ impl Session {
 
     /// For everybody who listens; a client that is away will be told when it is back.
     fn show(&mut self, message: ToClient) {
-        let effect = match &mut self.seat {
+        if let Seat::Taken { .. } | Seat::Parked { .. } = self.seat {
+            self.outbox.push(&message);
+        }
+        let effect = match self.seat {
             Seat::Taken { .. } => Effect::Everyone(message),
-            Seat::Vacant => Effect::Sidebands(message),
-            Seat::Parked { missed, .. } => {
-                missed.push(&message);
-                Effect::Sidebands(message)
-            }
+            Seat::Vacant | Seat::Parked { .. } => Effect::Sidebands(message),
         };
         self.effects.push_back(effect);
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::core::audio::Format;
 use crate::core::ids::{ItemId, ResponseId};
 use crate::core::playout::{Cut, Full, Hearing, Playout, Release};
-use crate::core::port::{Network, Played};
+use crate::core::port::{Device, Network, Played};
 use crate::core::session::Playback;
 
 /// Where sound comes out.
@@ -99,17 +99,24 @@ impl Speaker {
         Some(now.saturating_duration_since(since))
     }
 
-    /// The device is out of reach.
-    pub(super) fn pause(&mut self, now: Instant) {
+    /// The device is out of reach, and was within it until then.
+    pub(super) fn pause(&mut self, reached: Instant) {
         if let Self::Relay(playout) = self {
-            playout.pause(now);
+            playout.pause(reached);
         }
     }
 
     /// There is a device again.
-    pub(super) fn resume(&mut self, now: Instant) {
+    pub(super) fn resume(&mut self, device: Device, now: Instant) {
         if let Self::Relay(playout) = self {
-            playout.resume(now);
+            playout.resume(device, now);
+        }
+    }
+
+    /// The device has heard all up to `heard`, and nothing of what came after.
+    pub(super) fn rewind(&mut self, heard: Duration, now: Instant) {
+        if let Self::Relay(playout) = self {
+            playout.rewind(heard, now);
         }
     }
 

@@ -1,6 +1,6 @@
 //! A tone of exact length, for benches and tests.
 
-use std::f32::consts::TAU;
+use std::f64::consts::TAU;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,10 +28,14 @@ pub(crate) fn told(outputs: &[String], tone: &Speech) -> Speech {
 
 pub(crate) fn speech(script: &Script) -> Speech {
     let length = samples(script.length.min(LONGEST));
-    let amplitude = script.amplitude.clamp(0.0, 1.0) * f32::from(i16::MAX);
-    let step = TAU * script.tone_hz / SAMPLE_RATE as f32;
+    let amplitude = f64::from(script.amplitude.clamp(0.0, 1.0)) * f64::from(i16::MAX);
+    let (tone, rise) = (f64::from(script.tone_hz), f64::from(script.rise_hz));
     let pcm = (0..length)
-        .map(|index| ((index as f32 * step).sin() * amplitude) as i16)
+        .map(|index| {
+            let seconds = index as f64 / f64::from(SAMPLE_RATE);
+            let phase = TAU * (tone + rise * seconds / 2.0) * seconds;
+            (phase.sin() * amplitude) as i16
+        })
         .collect();
     let word = samples(WORD);
     let words = (0..length.div_ceil(word))
@@ -43,4 +47,29 @@ pub(crate) fn speech(script: &Script) -> Speech {
     let mut speech = Speech::default();
     speech.push(Arc::new(Clip { pcm, words }));
     speech
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_height_of_a_sweep_tells_which_moment_of_it_sounds() {
+        let script = Script {
+            length: Duration::from_secs(11),
+            ..Script::sweep()
+        };
+        let sweep = speech(&script);
+        let pcm = sweep.read(0..sweep.samples());
+        // How often it crosses zero within 100 ms, a second and ten seconds after its beginning.
+        let hertz = |second: usize| {
+            let from = second * SAMPLE_RATE as usize;
+            let piece = &pcm[from..from + SAMPLE_RATE as usize / 10];
+            let crossings = piece.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0);
+            crossings.count() * 10
+        };
+
+        assert!(hertz(1).abs_diff(457) <= 10, "{}", hertz(1));
+        assert!(hertz(10).abs_diff(1_807) <= 10, "{}", hertz(10));
+    }
 }

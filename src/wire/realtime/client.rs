@@ -92,34 +92,34 @@ fn decode_kind(
     carrier: Carrier,
     now: Instant,
 ) -> Result<FromClient, Fault> {
-    let event = match (kind, carrier) {
-        ("input_audio_buffer.append", Carrier::WebSocket) => return decode_append(text, now),
-        ("input_audio_buffer.append", Carrier::WebRtc) => {
+    let event = match kind {
+        "input_audio_buffer.append" if !carrier.has_tracks() => return decode_append(text, now),
+        "input_audio_buffer.append" => {
             return Err(Fault::invalid(
                 "invalid_value",
                 "In a WebRTC call sound travels on the audio track; `input_audio_buffer.append` is for WebSocket sessions.",
             )
             .at("type"));
         }
-        (CLEAR_OUTPUT, Carrier::WebRtc) => return Ok(FromClient::ClearOutput),
-        ("session.update", Carrier::WebRtc) => {
+        CLEAR_OUTPUT if carrier.relay_plays() => return Ok(FromClient::ClearOutput),
+        "session.update" if carrier.relay_plays() => {
             let event = without_formats(text, "session")?;
             return Ok(FromClient::Event(ClientEvent::UpdateSession, event));
         }
-        ("response.create", carrier) => {
-            let event = match carrier {
-                Carrier::WebRtc => without_formats(text, "response")?,
-                Carrier::WebSocket => Json::from(text),
+        "response.create" => {
+            let event = match carrier.relay_plays() {
+                true => without_formats(text, "response")?,
+                false => Json::from(text),
             };
             return Ok(FromClient::Event(creation(text), event));
         }
-        ("session.update", _) => ClientEvent::UpdateSession,
-        ("input_audio_buffer.commit", _) => ClientEvent::CommitAudio,
-        ("input_audio_buffer.clear", _) => ClientEvent::ClearAudio,
-        ("conversation.item.create", _) => ClientEvent::CreateItem,
-        ("conversation.item.truncate", _) => return Ok(truncation(text)),
-        (kind, _) if EVENTS.contains(&kind) => ClientEvent::Other,
-        (kind, carrier) => return Err(unknown_event(kind, carrier)),
+        "session.update" => ClientEvent::UpdateSession,
+        "input_audio_buffer.commit" => ClientEvent::CommitAudio,
+        "input_audio_buffer.clear" => ClientEvent::ClearAudio,
+        "conversation.item.create" => ClientEvent::CreateItem,
+        "conversation.item.truncate" => return Ok(truncation(text)),
+        kind if EVENTS.contains(&kind) => ClientEvent::Other,
+        kind => return Err(unknown_event(kind, carrier)),
     };
 
     Ok(FromClient::Event(event, Json::from(text)))
@@ -174,7 +174,7 @@ fn creation(text: &str) -> ClientEvent {
     }
 }
 
-/// A WebRTC call's formats are negotiated in SDP; upstream the relay speaks PCM.
+/// Where the relay plays it speaks PCM upstream, whatever the client's leg has.
 fn without_formats(text: &str, holder: &str) -> Result<Json, Fault> {
     let mut event: Value = serde_json::from_str(text).map_err(|error| not_an_event(&error))?;
     if let Some(settings) = event.get_mut(holder) {
@@ -200,8 +200,10 @@ fn not_an_event(error: &serde_json::Error) -> Fault {
 
 fn unknown_event(kind: &str, carrier: Carrier) -> Fault {
     let mut known = EVENTS.to_vec();
-    if carrier == Carrier::WebRtc {
+    if carrier.has_tracks() {
         known.retain(|kind| *kind != "input_audio_buffer.append");
+    }
+    if carrier.relay_plays() {
         known.push(CLEAR_OUTPUT);
     }
     let shown: String = kind.chars().take(64).collect();
@@ -224,7 +226,7 @@ fn unknown_event(kind: &str, carrier: Carrier) -> Fault {
 pub fn encode_client(message: &ToClient) -> Option<String> {
     let event = match message {
         ToClient::Event(json) => return Some(json.as_str().to_owned()),
-        ToClient::Created(json) => created(json),
+        ToClient::Created { session, next } => created(session, *next),
         ToClient::Play { .. } | ToClient::Flush | ToClient::Missed(_) | ToClient::Close(_) => {
             return None;
         }
@@ -257,10 +259,13 @@ pub fn encode_client(message: &ToClient) -> Option<String> {
 }
 
 /// The session as it is, for one who was not there when it was created.
-fn created(described: &Json) -> Value {
+fn created(described: &Json, next: Option<u64>) -> Value {
     let mut event: Value = serde_json::from_str(described.as_str()).unwrap_or_default();
     event["type"] = Value::from("session.created");
     event["event_id"] = Value::from(event_id("event_"));
+    if let Some(next) = next {
+        event["voxline"] = json!({ "next_event": next });
+    }
 
     event
 }
@@ -356,10 +361,9 @@ fn encode_notice(notice: &Notice) -> Value {
             "resume_token": resume.expose(),
             "within_ms": within.as_millis() as u64,
         }),
-        Notice::TokenRefused(fault) => json!({
-            "type": "error",
+        Notice::Waiting => json!({
+            "type": "voxline.waiting",
             "event_id": event_id,
-            "error": error_object(fault),
         }),
         Notice::Degraded { reason, fallback } => json!({
             "type": "voxline.degraded",
@@ -501,21 +505,49 @@ mod tests {
     }
 
     #[test]
-    fn only_a_webrtc_client_has_an_output_buffer_to_clear() {
+    fn only_where_the_relay_plays_there_is_an_output_buffer_to_clear() {
         let text = r#"{"type":"output_audio_buffer.clear"}"#;
         let now = crate::clock::now();
 
-        assert_eq!(
-            decode_client(text, Carrier::WebRtc, now),
-            Ok(FromClient::ClearOutput)
-        );
+        for carrier in [Carrier::WebRtc, Carrier::Playout] {
+            assert_eq!(
+                decode_client(text, carrier, now),
+                Ok(FromClient::ClearOutput)
+            );
+        }
         assert!(decode_client(text, Carrier::WebSocket, now).is_err());
+    }
+
+    #[test]
+    fn a_client_whose_sound_the_relay_plays_appends_and_chooses_no_format() {
+        let now = crate::clock::now();
+        let append = r#"{"type":"input_audio_buffer.append","audio":"AAEC"}"#;
+        assert!(decode_client(append, Carrier::Playout, now).is_ok());
+        assert!(decode_client(append, Carrier::WebRtc, now).is_err());
+
+        let update = r#"{"type":"session.update","session":{"audio":{"output":{"format":{"type":"audio/pcmu"},"voice":"sage"}}}}"#;
+        let Ok(FromClient::Event(_, json)) = decode_client(update, Carrier::Playout, now) else {
+            panic!("it is an event");
+        };
+        assert!(!json.as_str().contains("pcmu") && json.as_str().contains("sage"));
+    }
+
+    #[test]
+    fn who_comes_back_is_told_which_event_is_next() {
+        let created = |next| {
+            let session = Json::from(r#"{"type":"session.updated","session":{}}"#);
+            let text = encode_client(&ToClient::Created { session, next }).unwrap();
+            serde_json::from_str::<Value>(&text).unwrap()
+        };
+
+        assert_eq!(created(Some(7))["voxline"]["next_event"], 7);
+        assert!(created(None).get("voxline").is_none());
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,200}", kind in 0..EVENTS.len(), webrtc: bool) {
-            let carrier = if webrtc { Carrier::WebRtc } else { Carrier::WebSocket };
+            let carrier = if webrtc { Carrier::WebRtc } else { Carrier::Playout };
             let now = crate::clock::now();
             let _ = decode_client(&text, carrier, now);
             let event = format!(r#"{{"type":"{}","session":{text},"audio":"{text}"}}"#, EVENTS[kind]);

@@ -24,6 +24,25 @@ pub enum Carrier {
     WebRtc,
     /// Sound is in the events; the client owns playback.
     WebSocket,
+    /// Sound is in the events; the relay owns playback and fixes both audio formats.
+    Playout,
+}
+
+impl Carrier {
+    /// Whether the relay owns playback, which decides on the formats too.
+    pub fn relay_plays(self) -> bool {
+        match self {
+            Self::WebRtc | Self::Playout => true,
+            Self::WebSocket => false,
+        }
+    }
+
+    fn has_tracks(self) -> bool {
+        match self {
+            Self::WebRtc => true,
+            Self::WebSocket | Self::Playout => false,
+        }
+    }
 }
 
 /// Begins the `event_id` of every event that the relay itself sends on one link, so that it knows

@@ -16,7 +16,7 @@ impl Pinned {
     /// Takes the session object of a `POST /v1/realtime/calls` form.
     pub fn new(session: Value, carrier: Carrier) -> Result<Self, Fault> {
         let mut session = session;
-        if carrier == Carrier::WebRtc {
+        if carrier.relay_plays() {
             pin_formats(&mut session);
             name_formats(&mut session);
         }
