@@ -2,7 +2,7 @@ import { CallError } from './failure';
 import { meter, type Meter } from './levels';
 import { SAMPLE_RATE } from './pcm';
 import type { Levels } from './transport';
-import type { FromSpeaker } from './worklet';
+import type { FromSpeaker, ToSpeaker } from './worklet';
 import workletUrl from './worklet?worker&url';
 
 /** The microphone and the speaker of the WebSocket transport. */
@@ -47,8 +47,15 @@ export class Audio {
     listen<FromSpeaker>(this.#speaker.port, said);
   }
 
-  play(samples: Int16Array<ArrayBuffer>): void {
-    this.#speaker.port.postMessage(samples, [samples.buffer]);
+  /** Queues samples for a position of the relay's timeline, in samples. */
+  play(position: number, samples: Int16Array<ArrayBuffer>): void {
+    const message: ToSpeaker = { position, samples };
+    this.#speaker.port.postMessage(message, [samples.buffer]);
+  }
+
+  /** From the audio thread to the ear, in milliseconds. */
+  get latencyMs(): number {
+    return (this.#context.outputLatency || this.#context.baseLatency) * 1000;
   }
 
   flush(): void {

@@ -10,7 +10,7 @@ import { Emitter } from './emitter';
 import type { TokenRenewal } from './credentials';
 import type { CallError } from './failure';
 import type { ClientEvent, ServerEvent, State } from './protocol';
-import type { Reconnection } from './recovery';
+import type { Reconnection, Step } from './recovery';
 import type { Levels, TransportKind } from './transport';
 
 export interface CallEvents {
@@ -24,7 +24,9 @@ export interface CallEvents {
   error: RelayError;
   /** The call's token was renewed. */
   token: TokenRenewal;
-  /** The call goes on over another connection. */
+  /** The connection is gone or in doubt, and this is tried to find the way back. */
+  recovering: { readonly step: Step };
+  /** The call goes on over another connection, or has found another path for the same one. */
   reconnected: Reconnection;
   /** The relay ends the call within this time. */
   closing: { readonly reason: string; readonly withinMs: number };
@@ -125,9 +127,7 @@ export class Hub {
   readonly conversation = new Conversation();
   #told: State = 'idle';
   #unsteady = false;
-  #sounding = false;
   #shown: State = 'idle';
-  #ownsPlayback = false;
   #waiting: (() => void) | null = null;
   readonly #release: (() => void)[] = [];
   #ended = false;
@@ -140,7 +140,7 @@ export class Hub {
   get quiet(): boolean {
     const { personSpeaks, activeResponse } = this.conversation;
     const waiting = this.#told === 'listening' || this.#told === 'idle';
-    return waiting && !this.#sounding && !personSpeaks && activeResponse === null;
+    return waiting && !personSpeaks && activeResponse === null;
   }
 
   /** Has this called when the call ends. */
@@ -158,23 +158,11 @@ export class Hub {
   event(event: ServerEvent): void {
     if (this.#ended) return;
     this.emitter.emit('event', event);
-    // Who owns the playback knows better than the relay what was heard.
-    const estimated = this.#ownsPlayback && event.type === 'voxline.interrupted';
-    if (!estimated) this.#apply(this.conversation.handle(event));
+    this.#apply(this.conversation.handle(event));
     if (this.#waiting && this.conversation.activeResponse === null) {
       this.#waiting();
       this.#waiting = null;
     }
-  }
-
-  interrupted(responseId: string, heardMs: number): void {
-    this.#apply(this.conversation.interrupted(responseId, heardMs));
-  }
-
-  sounding(sounding: boolean): void {
-    this.#ownsPlayback = true;
-    this.#sounding = sounding;
-    this.#show();
   }
 
   roundTrip(ms: number): void {
@@ -188,6 +176,10 @@ export class Hub {
 
   tokenRenewed(renewal: TokenRenewal): void {
     if (!this.#ended) this.emitter.emit('token', renewal);
+  }
+
+  recovering(step: Step): void {
+    if (!this.#ended) this.emitter.emit('recovering', { step });
   }
 
   reconnected(reconnection: Reconnection): void {
@@ -217,8 +209,6 @@ export class Hub {
       switch (update.kind) {
         case 'state':
           this.#told = update.state;
-          // What still sounds is being cut.
-          if (update.state === 'cancelling') this.#sounding = false;
           this.#show();
           break;
         case 'transcript':
@@ -240,10 +230,9 @@ export class Hub {
     }
   }
 
-  /** The relay's state, corrected by what only this side can know. */
+  /** The relay's state, unless this side knows that it cannot be told. */
   #show(): void {
-    const told = this.#told === 'listening' && this.#sounding ? 'speaking' : this.#told;
-    const state = this.#unsteady ? 'recovering' : told;
+    const state = this.#unsteady ? 'recovering' : this.#told;
     if (state === this.#shown || this.#ended) return;
     this.#shown = state;
     this.emitter.emit('state', state);

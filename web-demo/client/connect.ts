@@ -1,12 +1,12 @@
 import { Call, Hub } from './call';
+import { Connector } from './connector';
 import { Credentials } from './credentials';
 import { CallError } from './failure';
 import { Line, type Setup } from './line';
 import { checkBrowser, openMicrophone, type Microphone, type MicrophoneChoice } from './microphone';
 import { firstToken, type TokenSource } from './token-source';
+import type { Ways } from './recovery';
 import type { TransportKind, Wish } from './transport';
-import { connectWebRtc } from './webrtc';
-import { connectWebSocket } from './websocket';
 
 export interface ConnectOptions {
   /** The relay; the page's own origin if absent. */
@@ -19,8 +19,8 @@ export interface ConnectOptions {
   /** The device that the client secret is bound to, if it is. */
   readonly device?: string;
   readonly model: string;
-  /** `auto` takes WebRTC, and WebSocket where UDP is blocked. */
-  readonly transport?: TransportKind | 'auto';
+  /** `auto` takes WebRTC, and WebSocket where UDP is blocked, also in mid-call. */
+  readonly transport?: Ways;
   readonly microphone?: MicrophoneChoice;
   /** OpenAI's session object: instructions, voice, transcription, tools, ... */
   readonly session?: Readonly<Record<string, unknown>>;
@@ -44,7 +44,7 @@ export async function connect(options: ConnectOptions): Promise<Call> {
   const signal = options.signal ?? new AbortController().signal;
   const wish: Wish = { model: options.model, session: options.session ?? null };
   const microphone = await openMicrophone(options.microphone ?? true);
-  const kind = options.transport ?? 'auto';
+  const ways = options.transport ?? 'auto';
   try {
     const setup: Setup = {
       baseUrl: options.baseUrl ?? location.origin,
@@ -54,10 +54,10 @@ export async function connect(options: ConnectOptions): Promise<Call> {
     };
     const attempt = (transport: TransportKind, after: CallError | null) => {
       options.onAttempt?.(transport, after);
-      return start(transport, wish, setup, microphone, after, signal);
+      return start(transport, ways, wish, setup, microphone, after, signal);
     };
     signal.throwIfAborted();
-    if (kind !== 'auto') return await attempt(kind, null);
+    if (ways !== 'auto') return await attempt(ways, null);
     try {
       return await attempt('webrtc', null);
     } catch (error) {
@@ -77,6 +77,7 @@ function isAboutThePath({ kind }: CallError): boolean {
 
 async function start(
   kind: TransportKind,
+  ways: Ways,
   wish: Wish,
   setup: Setup,
   microphone: Microphone,
@@ -84,17 +85,19 @@ async function start(
   signal: AbortSignal,
 ): Promise<Call> {
   const hub = new Hub();
-  const open = kind === 'webrtc' ? connectWebRtc : connectWebSocket;
-  const line = await Line.open(
-    (target, leg) => open(target, microphone, leg),
-    wish,
-    setup,
-    hub,
-    signal,
-  );
+  const connector = new Connector(microphone);
+  let line: Line;
+  try {
+    line = await Line.open(connector.open, kind, ways, wish, setup, hub, signal);
+  } catch (error) {
+    connector.close();
+    throw error;
+  }
   const goodbye = () => hub.end(null);
   addEventListener('pagehide', goodbye);
   hub.releases(() => removeEventListener('pagehide', goodbye));
+  hub.releases(watchNetwork(() => line.hurry()));
+  hub.releases(() => connector.close());
   hub.releases(() => microphone.release());
   for (const track of microphone.stream?.getAudioTracks() ?? []) {
     track.addEventListener('ended', () => hub.microphoneLost());
@@ -102,4 +105,15 @@ async function start(
   // What has happened meanwhile is told once the caller has had the time to listen.
   setTimeout(() => hub.emitter.release());
   return new Call(line, hub, fallback);
+}
+
+/** Has `changed` called when the network is another one, or there again, as far as browsers say. */
+function watchNetwork(changed: () => void): () => void {
+  const { connection } = navigator as { connection?: EventTarget };
+  addEventListener('online', changed);
+  connection?.addEventListener('change', changed);
+  return () => {
+    removeEventListener('online', changed);
+    connection?.removeEventListener('change', changed);
+  };
 }

@@ -7,6 +7,6 @@ export type { TokenRenewal } from './credentials';
 export { CallError, type FailureKind } from './failure';
 export { listMicrophones, type MicrophoneChoice } from './microphone';
 export type { ClientEvent, ServerEvent, State } from './protocol';
-export type { Reconnection, ReconnectReason } from './recovery';
+export type { Reconnection, ReconnectReason, Step, Ways } from './recovery';
 export type { TokenSource } from './token-source';
 export type { Levels, TransportKind } from './transport';

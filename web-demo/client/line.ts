@@ -9,17 +9,29 @@ import type { Carrier, Hub } from './call';
 import { Credentials, type Duty } from './credentials';
 import { CallError, fromClose, mayResume, type LastWords } from './failure';
 import { isRecord, text, type ClientEvent, type ServerEvent } from './protocol';
-import { Recovery, type RecoveryOrder } from './recovery';
+import { ACK_EVENTS, ACK_MS, Receipts, type Connection } from './receipts';
+import { Recovery, type RecoveryOrder, type Ways } from './recovery';
 import { freshToken, rest, type TokenSource } from './token-source';
-import type { Levels, Listener, Target, Transport, TransportKind, Wish } from './transport';
+import type {
+  Connect,
+  Levels,
+  Listener,
+  Target,
+  Transport,
+  TransportKind,
+  Wish,
+} from './transport';
 
 /** How long the relay may take from the connection to the provider's `session.created`. */
 const SESSION_MS = 15_000;
 /** How long one attempt to come back may take. */
 const ATTACH_MS = 10_000;
+/** How long a media path may take to open before UDP counts as blocked: at first, and later. */
+const FIRST_PATH_MS = 6000;
+const PATH_MS = 3000;
 /** How long the new connection's events wait for the old connection's last ones. */
 const HOLD_MS = 300;
-/** How long the old connection stays for the sound that it has received. */
+/** How long the old connection stays for the events that are on their way. */
 const LINGER_MS = 500;
 /** Events that wait for a connection, at most; what comes on top is not sent. */
 const MAX_UNSENT = 64;
@@ -42,12 +54,19 @@ interface Renewal {
 export class Line implements Carrier {
   readonly #setup: Setup;
   readonly #hub: Hub;
-  readonly #recovery = new Recovery();
+  readonly #connect: Connect;
+  readonly #recovery: Recovery;
+  readonly #receipts = new Receipts();
   readonly #over = new AbortController();
-  /** Left behind, but there may be sound in them. */
+  /** Left behind, but there may be events in them. */
   readonly #lingering = new Set<Transport>();
   #transport: Transport;
   #leg: Leg;
+  #connection: Connection;
+  #acknowledging: ReturnType<typeof setTimeout> | undefined;
+  /** What was heard when the call was last without a connection. */
+  #heardMs: number | null = null;
+  #muted = false;
   #unsent: ClientEvent[] = [];
   #adrift = false;
   #unsteady = false;
@@ -56,14 +75,17 @@ export class Line implements Carrier {
 
   /** Opens a session. Rejects with a `CallError`, or with the signal's reason. */
   static async open(
-    connect: (target: Target, listener: Listener) => Promise<Transport>,
+    connect: Connect,
+    kind: TransportKind,
+    ways: Ways,
     wish: Wish,
     setup: Setup,
     hub: Hub,
     signal: AbortSignal,
   ): Promise<Line> {
     const leg = new Leg();
-    const transport = await connect(target(setup, setup.credentials.token, wish, signal), leg);
+    const first = { bearer: setup.credentials.token, wish, heardMs: null, pathMs: FIRST_PATH_MS };
+    const transport = await connect(kind, target(setup, first, signal), leg);
     try {
       const late = new CallError('provider-gone', 'the provider opened no session');
       await within(leg.ready, SESSION_MS, late, signal);
@@ -71,17 +93,33 @@ export class Line implements Carrier {
       transport.close();
       throw error;
     }
-    return new Line(setup, hub, transport, leg);
+    return new Line(connect, ways, setup, hub, transport, leg);
   }
 
-  private constructor(setup: Setup, hub: Hub, transport: Transport, leg: Leg) {
+  private constructor(
+    connect: Connect,
+    ways: Ways,
+    setup: Setup,
+    hub: Hub,
+    transport: Transport,
+    leg: Leg,
+  ) {
+    this.#connect = connect;
+    this.#recovery = new Recovery(transport.kind, ways, performance.now());
     this.#setup = setup;
     this.#hub = hub;
     this.#transport = transport;
     this.#leg = leg;
+    this.#connection = this.#receipts.connection();
     hub.releases(() => this.#end());
-    leg.serve(this.#owner(leg));
+    leg.serve(this.#owner(leg, this.#connection));
     transport.begin();
+    this.#schedule();
+  }
+
+  /** The network has changed, or is there again. */
+  hurry(): void {
+    this.#carryOut(this.#recovery.hurry(performance.now()));
   }
 
   get kind(): TransportKind {
@@ -101,6 +139,7 @@ export class Line implements Carrier {
   }
 
   mute(muted: boolean): void {
+    this.#muted = muted;
     this.#transport.mute(muted);
   }
 
@@ -108,30 +147,45 @@ export class Line implements Carrier {
     return this.#transport.levels();
   }
 
-  #owner(leg: Leg): Owner {
+  #owner(leg: Leg, connection: Connection): Owner {
     const current = () => leg === this.#leg;
     return {
       event: (event) => {
+        const isNew = connection.take(event);
+        if (current()) this.#count();
+        if (!isNew) return;
         this.#hub.event(event);
         for (const duty of this.#setup.credentials.handle(event)) this.#fulfil(duty);
-        this.#noticeQuiet();
-      },
-      unsent: (event) => this.#keep(event),
-      interrupted: (responseId, heardMs) => this.#hub.interrupted(responseId, heardMs),
-      sounding: (sounding) => {
-        this.#hub.sounding(sounding);
         this.#noticeQuiet();
       },
       roundTrip: (ms) => {
         if (current()) this.#hub.roundTrip(ms);
       },
       unsteady: (unsteady) => {
-        if (current()) this.#show({ unsteady });
+        if (!current()) return;
+        this.#show({ unsteady });
+        const { resumeWindowMs } = this.#setup.credentials;
+        this.#carryOut(this.#recovery.unsteady(unsteady, resumeWindowMs, performance.now()));
       },
       ended: (failure, resumable) => {
         if (current()) this.#broken(failure, resumable);
       },
     };
+  }
+
+  /** Has what was received acknowledged soon. */
+  #count(): void {
+    if (this.#connection.due >= ACK_EVENTS) return this.#acknowledge();
+    if (this.#connection.due > 0) {
+      this.#acknowledging ??= setTimeout(() => this.#acknowledge(), ACK_MS);
+    }
+  }
+
+  #acknowledge(): void {
+    clearTimeout(this.#acknowledging);
+    this.#acknowledging = undefined;
+    const sent = this.#connection.acknowledge((event) => this.#transport.send(event));
+    if (!sent) this.#acknowledging = setTimeout(() => this.#acknowledge(), ACK_MS);
   }
 
   #broken(failure: CallError | null, resumable: boolean): void {
@@ -143,8 +197,15 @@ export class Line implements Carrier {
   #carryOut(orders: RecoveryOrder[]): void {
     for (const order of orders) {
       switch (order.do) {
+        case 'restart':
+          this.#hub.recovering('ice-restart');
+          this.#transport.restart().catch(() => {
+            this.#carryOut(this.#recovery.notRestarted(performance.now()));
+          });
+          break;
         case 'attach':
-          void this.#attach();
+          if (order.dead) this.#hub.recovering(order.by);
+          void this.#attach(order.by, order.dead);
           break;
         case 'adrift':
           this.#show({ adrift: order.adrift });
@@ -167,11 +228,12 @@ export class Line implements Carrier {
     clearTimeout(this.#timer);
     const { due } = this.#recovery;
     if (due === null || this.#over.signal.aborted) return;
-    const tick = () => this.#carryOut(this.#recovery.tick(performance.now()));
+    const tick = () => this.#carryOut(this.#recovery.tick(performance.now(), this.#hub.quiet));
     this.#timer = setTimeout(tick, Math.max(0, due - performance.now()) + 1);
   }
 
-  async #attach(): Promise<void> {
+  /** Opens the next connection; a `dead` one before it falls silent, so that nothing sounds twice. */
+  async #attach(by: TransportKind, dead: boolean): Promise<void> {
     const { credentials } = this.#setup;
     const attempt = new AbortController();
     const abort = () => attempt.abort(new CallError('lost', 'the call was closed'));
@@ -181,8 +243,12 @@ export class Line implements Carrier {
     const leg = new Leg();
     let transport: Transport | null = null;
     try {
-      const door = target(this.#setup, credentials.resume ?? '', null, attempt.signal);
-      transport = await this.#transport.successor(door, leg);
+      const heard = dead ? await this.#transport.hush() : null;
+      // Where the last connection has brought no sound, it is as it was before.
+      const heardMs = dead ? (heard ?? this.#heardMs) : null;
+      this.#heardMs = heardMs;
+      const back = { bearer: credentials.resume ?? '', wish: null, heardMs, pathMs: PATH_MS };
+      transport = await this.#connect(by, target(this.#setup, back, attempt.signal), leg);
       await within(leg.ready, ATTACH_MS, late, attempt.signal);
     } catch (error) {
       if (this.#over.signal.aborted) return transport?.close();
@@ -198,9 +264,15 @@ export class Line implements Carrier {
 
   async #switchTo(transport: Transport, leg: Leg): Promise<void> {
     const old = { transport: this.#transport, leg: this.#leg };
+    // What it still has to sound, the relay sends again on this one.
+    void old.transport.hush();
     this.#transport = transport;
     this.#leg = leg;
-    leg.serve(this.#owner(leg));
+    this.#connection = this.#receipts.connection();
+    clearTimeout(this.#acknowledging);
+    this.#acknowledging = undefined;
+    transport.mute(this.#muted);
+    leg.serve(this.#owner(leg, this.#connection));
     this.#lingering.add(old.transport);
     this.#show({ unsteady: false });
     this.#carryOut(this.#recovery.attached(performance.now()));
@@ -270,6 +342,7 @@ export class Line implements Carrier {
     this.#recovery.end();
     this.#over.abort();
     clearTimeout(this.#timer);
+    clearTimeout(this.#acknowledging);
     this.#transport.close();
     for (const transport of this.#lingering) transport.leave();
   }
@@ -325,18 +398,6 @@ class Leg implements Listener {
     this.#owner?.event(event);
   }
 
-  unsent(event: ClientEvent): void {
-    this.#owner?.unsent(event);
-  }
-
-  interrupted(responseId: string, heardMs: number): void {
-    this.#owner?.interrupted(responseId, heardMs);
-  }
-
-  sounding(sounding: boolean): void {
-    this.#owner?.sounding(sounding);
-  }
-
   roundTrip(ms: number): void {
     this.#owner?.roundTrip(ms);
   }
@@ -355,9 +416,12 @@ class Leg implements Listener {
   }
 }
 
-function target(setup: Setup, bearer: string, wish: Wish | null, signal: AbortSignal): Target {
-  const { baseUrl, device, credentials } = setup;
-  return { baseUrl, device, bearer, wish, token: () => credentials.token, signal };
+function target(
+  { baseUrl, device, credentials }: Setup,
+  door: Pick<Target, 'bearer' | 'wish' | 'heardMs' | 'pathMs'>,
+  signal: AbortSignal,
+): Target {
+  return { baseUrl, device, ...door, token: () => credentials.token, signal };
 }
 
 async function within(

@@ -22,29 +22,35 @@ export interface Transport {
   /** Hands on the events that have come, and from here on each as it comes. */
   begin(): void;
   /**
-   * Opens another connection of this kind, to the same session. It takes over the microphone, and
-   * the playback where the client owns it, once the session is there.
+   * Looks for another way through the network for this same connection. Resolves once that is
+   * agreed with the relay; rejects where it cannot be.
    */
-  successor(target: Target, listener: Listener): Promise<Transport>;
+  restart(): Promise<void>;
+  /**
+   * Falls silent, and tells up to where on the relay's timeline it was heard, in milliseconds;
+   * `null` if that is not known. Should the connection be steady again it sounds as before.
+   */
+  hush(): Promise<number | null>;
   /** Gives up this connection only: the session is its successor's. Safe to call again. */
   leave(): void;
   /** Hangs up and releases everything; safe to call again. */
   close(): void;
 }
 
+/** Opens a connection of this kind. */
+export type Connect = (
+  kind: TransportKind,
+  target: Target,
+  listener: Listener,
+) => Promise<Transport>;
+
 /** What a transport tells the call. */
 export interface Listener {
   /** An event has come; `event` has it once the transport has begun. */
   arrived(event: ServerEvent): void;
   event(event: ServerEvent): void;
-  /** There was no connection for this event of the transport's own. */
-  unsent(event: ClientEvent): void;
-  /** Where the client owns the playback: a response was cut after this much was heard. */
-  interrupted(responseId: string, heardMs: number): void;
-  /** Where the client owns the playback: whether an answer is sounding. */
-  sounding(sounding: boolean): void;
   roundTrip(ms: number): void;
-  /** The connection is gone, and is being looked for, or is back. */
+  /** The connection is gone, and may come back, or is back. */
   unsteady(unsteady: boolean): void;
   /** The transport has ended, and not by this side's will. `code` is WebSocket's. */
   ended(end: { readonly code: number | null; readonly reason: string }): void;
@@ -57,6 +63,10 @@ export interface Target {
   readonly device: string | null;
   /** What the session is to be; `null` attaches to the one that the resume token names. */
   readonly wish: Wish | null;
+  /** Where the ear has got to, if nothing more is heard of the connection before. */
+  readonly heardMs: number | null;
+  /** How long a media path may take to open. */
+  readonly pathMs: number;
   /** The newest token, for requests about the call once it runs. */
   readonly token: () => string;
   /** Aborted when the page no longer wants the connection. */

@@ -9,14 +9,15 @@ import { meter, type Meter } from './levels';
 import type { Microphone } from './microphone';
 import { Pings } from './pings';
 import { Inbox } from './inbox';
-import { number, parseEvent, type ClientEvent } from './protocol';
+import { number, parseEvent, type ClientEvent, type ServerEvent } from './protocol';
+import { fragment, renewed } from './sdp';
 import type { Levels, Listener, Target, Transport } from './transport';
 
-/** How long a media path may take to open before UDP counts as blocked. */
-const ICE_MS = 6000;
-/** How long a media path may be gone before the call counts as lost. */
-const LOST_MS = 5000;
 const PLAYOUT_REPORT_MS = 100;
+/** One packet of sound. */
+const PACKET_MS = 20;
+const TICKS_PER_MS = 48;
+const FRAGMENT = 'application/trickle-ice-sdpfrag';
 
 export async function connectWebRtc(
   target: Target,
@@ -41,7 +42,6 @@ export async function connectWebRtc(
 class WebRtcTransport implements Transport {
   readonly kind = 'webrtc';
   readonly #target: Target;
-  readonly #microphone: Microphone;
   readonly #listener: Listener;
   readonly #peer = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
   readonly #inbox: Inbox;
@@ -56,15 +56,20 @@ class WebRtcTransport implements Transport {
   readonly #reports: ReturnType<typeof setInterval>;
   #assistantMeter: Meter = () => 0;
   #lastReported: number | null = null;
-  #lost: ReturnType<typeof setTimeout> | undefined;
-  /** The call's own URL, from `Location`. */
+  /** The RTP timestamp of the timeline's beginning. */
+  #origin: number | null = null;
+  #track: MediaStreamTrack | null = null;
+  #silent = false;
+  #unsteady = false;
+  /** The call's own URL, from `Location`, the ICE session there, and the answer. */
   #call: URL | null = null;
+  #etag: string | null = null;
+  #answer = '';
   #established = false;
   #closed = false;
 
   constructor(target: Target, microphone: Microphone, listener: Listener) {
     this.#target = target;
-    this.#microphone = microphone;
     this.#listener = listener;
     this.#inbox = new Inbox((event) => listener.event(event));
     const { stream } = microphone;
@@ -74,7 +79,10 @@ class WebRtcTransport implements Transport {
     this.#events = this.#channel('oai-events', {});
     this.#notices = this.#channel('voxline', {});
     this.#timing = this.#channel('voxline.timing', { ordered: false, maxRetransmits: 0 });
-    this.#pings = new Pings((id) => this.#time({ type: 'voxline.ping', id }));
+    this.#pings = new Pings(
+      (ping) => this.#time({ type: 'voxline.ping', ...ping }),
+      (silent) => this.#doubt(silent),
+    );
     this.#reports = setInterval(() => this.#tick(), PLAYOUT_REPORT_MS);
     this.#peer.addEventListener('track', ({ track }) => this.#play(track));
     this.#peer.addEventListener('connectionstatechange', () => this.#watch());
@@ -87,10 +95,11 @@ class WebRtcTransport implements Transport {
   async open(): Promise<void> {
     await this.#context.resume();
     await this.#peer.setLocalDescription();
-    const answer = await this.#exchange(this.#peer.localDescription!.sdp);
+    this.#answer = await this.#exchange(this.#peer.localDescription!.sdp);
     const opened = this.#opened();
-    await this.#peer.setRemoteDescription({ type: 'answer', sdp: answer });
+    await this.#peer.setRemoteDescription({ type: 'answer', sdp: this.#answer });
     await opened;
+    this.#pings.heard();
     this.#established = true;
   }
 
@@ -98,8 +107,31 @@ class WebRtcTransport implements Transport {
     this.#inbox.open();
   }
 
-  successor(target: Target, listener: Listener): Promise<Transport> {
-    return connectWebRtc(target, this.#microphone, listener);
+  async restart(): Promise<void> {
+    if (!this.#call) throw new CallError('unsupported', 'the call has no URL');
+    this.#peer.restartIce();
+    await this.#peer.setLocalDescription();
+    const url = new URL(this.#call);
+    const heard = this.#heard();
+    if (heard !== null) url.searchParams.set('heard_ms', String(heard));
+    const headers = {
+      ...authorization(this.#target.token(), this.#target.device),
+      'Content-Type': FRAGMENT,
+      'If-Match': this.#etag ?? '*',
+    };
+    const body = fragment(this.#peer.localDescription!.sdp);
+    const response = await fetch(url, { method: 'PATCH', headers, body });
+    const answer = await response.text();
+    if (!response.ok) throw fromHttp(response.status, answer, response.headers.get('Retry-After'));
+    this.#etag = response.headers.get('ETag');
+    this.#answer = renewed(this.#answer, answer);
+    await this.#peer.setRemoteDescription({ type: 'answer', sdp: this.#answer });
+  }
+
+  hush(): Promise<number | null> {
+    const heard = this.#heard();
+    if (this.#track) this.#track.enabled = false;
+    return Promise.resolve(heard);
   }
 
   send(event: ClientEvent): boolean {
@@ -130,7 +162,6 @@ class WebRtcTransport implements Transport {
   leave(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearTimeout(this.#lost);
     clearInterval(this.#reports);
     this.#pings.stop();
     this.#peer.close();
@@ -140,8 +171,9 @@ class WebRtcTransport implements Transport {
 
   /** Sends the offer and gives the answer; afterwards the relay holds a call for us. */
   async #exchange(offer: string): Promise<string> {
-    const { baseUrl, bearer, device, wish, signal } = this.#target;
+    const { baseUrl, bearer, device, wish, heardMs, signal } = this.#target;
     const url = new URL('/v1/realtime/calls', baseUrl);
+    if (heardMs !== null) url.searchParams.set('heard_ms', String(heardMs));
     const headers = authorization(bearer, device);
     let body: BodyInit = offer;
     if (wish?.session) {
@@ -166,6 +198,7 @@ class WebRtcTransport implements Transport {
     }
     const location = response.headers.get('Location');
     this.#call = location ? new URL(location, url) : null;
+    this.#etag = response.headers.get('ETag');
     if (this.#closed && wish) this.#hangUp();
     return answer;
   }
@@ -173,7 +206,8 @@ class WebRtcTransport implements Transport {
   #opened(): Promise<void> {
     return new Promise((resolve, reject) => {
       const blocked = (why: string) => reject(new CallError('udp-blocked', why));
-      const timer = setTimeout(() => blocked(`no media path within ${ICE_MS / 1000} s`), ICE_MS);
+      const { pathMs, signal } = this.#target;
+      const timer = setTimeout(() => blocked(`no media path within ${pathMs / 1000} s`), pathMs);
       this.#events.addEventListener('open', () => {
         clearTimeout(timer);
         resolve();
@@ -181,7 +215,6 @@ class WebRtcTransport implements Transport {
       this.#peer.addEventListener('connectionstatechange', () => {
         if (this.#peer.connectionState === 'failed') blocked('no media path could be opened');
       });
-      const { signal } = this.#target;
       signal.addEventListener('abort', () => reject(signal.reason), { once: true });
     });
   }
@@ -196,16 +229,25 @@ class WebRtcTransport implements Transport {
   #receive(data: unknown): void {
     const event = parseEvent(data);
     if (!event || this.#closed) return;
-    if (event.type === 'voxline.pong') {
-      const ms = this.#pings.pong(number(event, 'id'));
-      if (ms !== null) this.#listener.roundTrip(ms);
-      return;
+    this.#pings.heard();
+    switch (event.type) {
+      case 'voxline.pong': {
+        const ms = this.#pings.pong(number(event, 'id'));
+        if (ms !== null) this.#listener.roundTrip(ms);
+        return;
+      }
+      case 'voxline.waiting':
+        return this.#sayWhatWasHeard();
+      case 'voxline.session':
+        this.#origin = originIn(event);
+        break;
     }
     this.#listener.arrived(event);
     this.#inbox.receive(event);
   }
 
   #play(track: MediaStreamTrack): void {
+    this.#track = track;
     const stream = new MediaStream([track]);
     // Chromium gives a remote track to Web Audio only while an element plays it.
     this.#speaker.srcObject = stream;
@@ -216,11 +258,20 @@ class WebRtcTransport implements Transport {
   #watch(): void {
     const state = this.#peer.connectionState;
     if (!this.#established) return;
-    if (state === 'failed' || state === 'closed') return this.#end();
-    clearTimeout(this.#lost);
-    const unsteady = state === 'disconnected';
+    // What has failed can be restarted, as long as somebody does.
+    if (state === 'closed') return this.#end();
+    this.#doubt(this.#silent);
+  }
+
+  /** Nothing is heard of the relay, or the browser has found that the path is gone. */
+  #doubt(silent: boolean): void {
+    this.#silent = silent;
+    const state = this.#peer.connectionState;
+    const unsteady = silent || state === 'disconnected' || state === 'failed';
+    if (!this.#established || unsteady === this.#unsteady) return;
+    this.#unsteady = unsteady;
+    if (!unsteady && this.#track) this.#track.enabled = true;
     this.#listener.unsteady(unsteady);
-    if (unsteady) this.#lost = setTimeout(() => this.#end(), LOST_MS);
   }
 
   #end(): void {
@@ -252,6 +303,18 @@ class WebRtcTransport implements Transport {
     });
   }
 
+  /** Where on the relay's timeline the last sound was; `null` if that is not known. */
+  #heard(): number | null {
+    if (this.#lastReported === null || this.#origin === null) return null;
+    const ticks = (this.#lastReported - this.#origin + 2 ** 32) % 2 ** 32;
+    return ticks / TICKS_PER_MS + PACKET_MS;
+  }
+
+  /** The relay has not heard of this side for a while, and waits to know where to go on. */
+  #sayWhatWasHeard(): void {
+    this.send({ type: 'voxline.heard', position_ms: this.#heard() ?? 0 });
+  }
+
   /** Ends the call at the relay, even while the page goes away. */
   #hangUp(): void {
     if (!this.#call) return;
@@ -264,6 +327,10 @@ class WebRtcTransport implements Transport {
 function authorization(bearer: string, device: string | null): Record<string, string> {
   const headers = { Authorization: `Bearer ${bearer}` };
   return device === null ? headers : { ...headers, 'Voxline-Device': device };
+}
+
+function originIn(event: ServerEvent): number | null {
+  return typeof event['rtp_origin'] === 'number' ? event['rtp_origin'] : null;
 }
 
 /** Browsers count this timestamp from the page's start or, some, from 1970. */

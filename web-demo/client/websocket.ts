@@ -1,47 +1,41 @@
 /**
- * A call over WebSocket, for networks that let no UDP through: sound travels inside the events,
- * and this side owns the playback (see `Playback`). Both outlive a socket: what the next one
- * brings is played after what this one has brought.
+ * A call over WebSocket, for networks that let no UDP through: sound travels inside the events. The
+ * relay owns the playback, as over WebRTC: its sound has positions on the relay's timeline, is
+ * dropped when the relay says so, and what has come out of the speaker is reported.
  */
 
 import { Audio } from './audio';
 import { CallError } from './failure';
 import { Inbox } from './inbox';
 import type { Microphone } from './microphone';
-import { encodeBase64, SAMPLE_RATE } from './pcm';
+import { decodeBase64, encodeBase64, samplesToMs, SAMPLE_RATE } from './pcm';
 import { Pings } from './pings';
-import { Playback, type Order } from './playback';
-import { parseEvent, number, type ClientEvent, type ServerEvent } from './protocol';
-import type { Levels, Listener, Target, Transport, Wish } from './transport';
+import { parseEvent, number, text, type ClientEvent, type ServerEvent } from './protocol';
+import type { Levels, Listener, Target, Transport } from './transport';
 import type { FromSpeaker } from './worklet';
 
 /** Sound that waits for a slow uplink at most; what comes on top is dropped, as in a gap. */
 const MAX_BUFFERED_BYTES = 512 * 1024;
 /** Closes one connection of several to a session; hanging up is 1000. */
 const LEFT = 4001;
-const PCM = { type: 'audio/pcm', rate: SAMPLE_RATE };
-
-export async function connectWebSocket(
-  target: Target,
-  microphone: Microphone,
-  listener: Listener,
-): Promise<Transport> {
-  const sound = new Sound(await Audio.open(microphone.stream));
-  try {
-    return await WebSocketTransport.open(target, sound, listener);
-  } catch (error) {
-    sound.close();
-    throw error;
-  }
-}
+/** The relay owns the playback. */
+const PLAYOUT = 'voxline.playout';
+/** How long the speaker may take to say where it has fallen silent. */
+const SPEAKER_MS = 200;
 
 /** Microphone and speaker, which one socket after another has the use of. */
-class Sound {
-  readonly playback = new Playback();
+export class Sound {
   readonly audio: Audio;
   #user: WebSocketTransport | null = null;
+  /** Where the last sound was, in milliseconds; `null` before the first one. */
+  #position: number | null = null;
+  #flushes: ((position: number | null) => void)[] = [];
 
-  constructor(audio: Audio) {
+  static async open(microphone: Microphone): Promise<Sound> {
+    return new Sound(await Audio.open(microphone.stream));
+  }
+
+  private constructor(audio: Audio) {
     this.audio = audio;
   }
 
@@ -49,22 +43,48 @@ class Sound {
     return this.#user;
   }
 
+  /** The sound is this socket's from here on; what another one has brought, the relay sends again. */
   use(user: WebSocketTransport): void {
+    if (this.#user === user) return;
     const first = this.#user === null;
     this.#user = user;
-    if (!first) return;
-    this.audio.start(
-      (samples) => this.#user?.hear(samples),
-      (message) => this.#user?.speakerSays(message),
-    );
+    this.#position = null;
+    if (first) {
+      this.audio.start(
+        (samples) => this.#user?.hear(samples),
+        (message) => this.#speakerSays(message),
+      );
+    } else {
+      this.audio.flush();
+      this.#flushes.push(() => {});
+    }
+  }
+
+  /** Drops what waits, and tells where the last sound was. */
+  flush(): Promise<number | null> {
+    this.audio.flush();
+    return new Promise((resolve) => {
+      this.#flushes.push(resolve);
+      setTimeout(() => resolve(this.#position), SPEAKER_MS);
+    });
   }
 
   close(): void {
     this.audio.close();
   }
+
+  #speakerSays(message: FromSpeaker): void {
+    if ('played' in message) {
+      this.#position = samplesToMs(message.played);
+      return this.#user?.played(this.#position);
+    }
+    // Before the first sound for this socket it is another one's.
+    if (this.#position !== null) this.#position = samplesToMs(message.flushed);
+    this.#flushes.shift()?.(this.#position);
+  }
 }
 
-class WebSocketTransport implements Transport {
+export class WebSocketTransport implements Transport {
   readonly kind = 'websocket';
   readonly callId = null;
   readonly #socket: WebSocket;
@@ -72,34 +92,39 @@ class WebSocketTransport implements Transport {
   readonly #listener: Listener;
   readonly #inbox: Inbox;
   readonly #pings: Pings;
-  #sounding = false;
   #closed = false;
 
   static async open(target: Target, sound: Sound, listener: Listener): Promise<Transport> {
     const socket = dial(target);
-    const transport = new WebSocketTransport(socket, sound, listener, target.wish);
+    const transport = new WebSocketTransport(socket, sound, listener, target);
     try {
       await opened(socket, target.signal);
+      if (socket.protocol === PLAYOUT) return transport;
+      throw new CallError('refused', 'the relay does not own playback: it is older than this page');
     } catch (error) {
       transport.leave();
       throw error;
     }
-    return transport;
   }
 
-  private constructor(socket: WebSocket, sound: Sound, listener: Listener, wish: Wish | null) {
+  private constructor(socket: WebSocket, sound: Sound, listener: Listener, { wish }: Target) {
     this.#socket = socket;
     this.#sound = sound;
     this.#listener = listener;
-    this.#inbox = new Inbox((event) => this.#handle(event));
-    this.#pings = new Pings((id) => this.send({ type: 'voxline.ping', id }));
+    this.#inbox = new Inbox((event) => this.#listener.event(event));
+    this.#pings = new Pings(
+      (ping) => this.send({ type: 'voxline.ping', ...ping }),
+      (silent) => listener.unsteady(silent),
+    );
     socket.addEventListener('open', () => {
+      this.#pings.heard();
       if (!wish) return;
-      this.send({ type: 'session.update', session: withPcm(wish.session) });
+      this.send({ type: 'session.update', session: { type: 'realtime', ...wish.session } });
       sound.use(this);
     });
     socket.addEventListener('message', ({ data }) => this.#receive(data));
     socket.addEventListener('close', ({ code, reason }) => {
+      this.#pings.stop();
       if (!this.#closed) listener.ended({ code, reason });
     });
   }
@@ -108,8 +133,12 @@ class WebSocketTransport implements Transport {
     this.#inbox.open();
   }
 
-  successor(target: Target, listener: Listener): Promise<Transport> {
-    return WebSocketTransport.open(target, this.#sound, listener);
+  restart(): Promise<void> {
+    return Promise.reject(new CallError('unsupported', 'a WebSocket has one way only'));
+  }
+
+  async hush(): Promise<number | null> {
+    return this.#sound.user === this ? await this.#sound.flush() : null;
   }
 
   send(event: ClientEvent): boolean {
@@ -118,8 +147,10 @@ class WebSocketTransport implements Transport {
     return true;
   }
 
-  interrupt(): void {
-    this.#carryOut(this.#sound.playback.interrupt());
+  interrupt(active: string | null): void {
+    void this.hush();
+    if (active !== null) this.send({ type: 'response.cancel', response_id: active });
+    this.send({ type: 'output_audio_buffer.clear' });
   }
 
   mute(muted: boolean): void {
@@ -132,7 +163,6 @@ class WebSocketTransport implements Transport {
 
   close(): void {
     this.#part(1000);
-    this.#sound.close();
   }
 
   leave(): void {
@@ -144,57 +174,48 @@ class WebSocketTransport implements Transport {
     this.send({ type: 'input_audio_buffer.append', audio: encodeBase64(samples) });
   }
 
-  speakerSays(message: FromSpeaker): void {
-    const { playback } = this.#sound;
-    if ('flushed' in message) this.#carryOut(playback.flushed(message.flushed));
-    else playback.played(message.played);
-    this.#tellSounding();
+  /** The speaker has got as far as this. */
+  played(positionMs: number): void {
+    this.send({
+      type: 'voxline.playout',
+      position_ms: positionMs,
+      age_ms: 0,
+      output_latency_ms: this.#sound.audio.latencyMs,
+    });
   }
 
   #receive(data: unknown): void {
     const event = parseEvent(data);
     if (!event || this.#closed) return;
-    if (event.type === 'voxline.pong') {
-      const ms = this.#pings.pong(number(event, 'id'));
-      if (ms !== null) this.#listener.roundTrip(ms);
-      return;
+    this.#pings.heard();
+    switch (event.type) {
+      case 'voxline.audio':
+        return this.#play(event);
+      case 'voxline.flush':
+        return void this.hush();
+      case 'voxline.waiting':
+        return void this.#sayWhatWasHeard();
+      case 'voxline.pong': {
+        const ms = this.#pings.pong(number(event, 'id'));
+        if (ms !== null) this.#listener.roundTrip(ms);
+        return;
+      }
     }
     if (event.type === 'session.created') this.#sound.use(this);
     this.#listener.arrived(event);
     this.#inbox.receive(event);
   }
 
-  #handle(event: ServerEvent): void {
-    const orders = this.#sound.playback.handle(event);
-    this.#listener.event(event);
-    this.#carryOut(orders);
+  #play(event: ServerEvent): void {
+    const samples = decodeBase64(text(event, 'audio'));
+    const position = Math.round((number(event, 'position_ms') / 1000) * SAMPLE_RATE);
+    if (samples?.length && this.#sound.user === this) this.#sound.audio.play(position, samples);
   }
 
-  #carryOut(orders: Order[]): void {
-    for (const order of orders) {
-      switch (order.do) {
-        case 'play':
-          this.#sound.audio.play(order.samples);
-          break;
-        case 'flush':
-          this.#sound.audio.flush();
-          break;
-        case 'send':
-          if (!this.#sound.user?.send(order.event)) this.#listener.unsent(order.event);
-          break;
-        case 'interrupted':
-          this.#listener.interrupted(order.responseId, order.heardMs);
-          break;
-      }
-    }
-    this.#tellSounding();
-  }
-
-  #tellSounding(): void {
-    const { sounding } = this.#sound.playback;
-    if (this.#sounding === sounding) return;
-    this.#sounding = sounding;
-    this.#listener.sounding(sounding);
+  /** The relay has not heard of this side for a while, and waits to know where to go on. */
+  async #sayWhatWasHeard(): Promise<void> {
+    const position = await this.hush();
+    this.send({ type: 'voxline.heard', position_ms: position ?? 0 });
   }
 
   #part(code: number): void {
@@ -205,11 +226,12 @@ class WebSocketTransport implements Transport {
   }
 }
 
-function dial({ baseUrl, bearer, device, wish }: Target): WebSocket {
+function dial({ baseUrl, bearer, device, wish, heardMs }: Target): WebSocket {
   const url = new URL('/v1/realtime', baseUrl);
   url.protocol = url.protocol.replace('http', 'ws');
   if (wish) url.searchParams.set('model', wish.model);
-  const protocols = ['realtime', `openai-insecure-api-key.${bearer}`, 'voxline.v1'];
+  if (heardMs !== null) url.searchParams.set('heard_ms', String(heardMs));
+  const protocols = ['realtime', `openai-insecure-api-key.${bearer}`, 'voxline.v1', PLAYOUT];
   if (device !== null) protocols.push(`voxline-device.${device}`);
   try {
     return new WebSocket(url, protocols);
@@ -247,14 +269,4 @@ async function whyNot(url: string): Promise<CallError> {
     return new CallError('unreachable', `no answer from ${new URL(url).host}`);
   }
   return new CallError('busy', 'the relay answers, but it took no WebSocket');
-}
-
-/** The session with this transport's sound format, whatever it asked for. */
-function withPcm(session: Wish['session']): Record<string, unknown> {
-  const audio = (session?.['audio'] ?? {}) as { input?: object; output?: object };
-  return {
-    type: 'realtime',
-    ...session,
-    audio: { input: { ...audio.input, format: PCM }, output: { ...audio.output, format: PCM } },
-  };
 }

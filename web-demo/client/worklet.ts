@@ -13,8 +13,9 @@ declare class AudioWorkletProcessor {
   readonly port: MessagePort;
 }
 
-/** Page to speaker: samples to queue, or `flush`. */
-export type ToSpeaker = Int16Array | 'flush';
+/** Page to speaker: samples for a position of the timeline, or `flush`. */
+export type ToSpeaker =
+  { readonly position: number; readonly samples: Int16Array<ArrayBuffer> } | 'flush';
 /** Speaker to page: how far playback has got, or where a flush cut it. */
 export type FromSpeaker = { readonly played: number } | { readonly flushed: number };
 
@@ -49,7 +50,7 @@ class Speaker extends AudioWorkletProcessor {
     super();
     this.port.addEventListener('message', ({ data }: MessageEvent<ToSpeaker>) => {
       if (data === 'flush') this.#queue.flush();
-      else this.#queue.push(data);
+      else this.#queue.push(data.position, data.samples);
     });
     this.port.start();
   }
@@ -59,7 +60,7 @@ class Speaker extends AudioWorkletProcessor {
     if (!channel) return true;
     for (const flushed of this.#queue.pull(channel)) this.#say({ flushed });
     const { position, queued } = this.#queue;
-    const due = position - this.#reported >= SAMPLE_RATE / 20 || queued === 0;
+    const due = position - this.#reported >= SAMPLE_RATE / 10 || queued === 0;
     if (due && position !== this.#reported) {
       this.#reported = position;
       this.#say({ played: position });

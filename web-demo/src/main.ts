@@ -9,6 +9,7 @@ import {
   reconnection,
   renewals,
   STATES,
+  STEPS,
   type Action,
   type Shown,
 } from './messages';
@@ -103,7 +104,7 @@ function began(call: Call): void {
   enter({ is: 'live', call });
   show(call.state);
   get('about').hidden = true;
-  get('path').textContent = { webrtc: 'WebRTC', websocket: 'WebSocket' }[call.transport];
+  showPath(call);
   if (provider.reminder) transcript.note(provider.reminder);
   if (call.fallback) {
     transcript.note('The network blocks WebRTC (UDP), so this call goes over WebSocket.');
@@ -126,7 +127,11 @@ function began(call: Call): void {
       token.textContent = renewals(renewed);
       token.title = `Valid until ${new Date(expiresAt).toLocaleTimeString()}`;
     },
-    reconnected: (how) => transcript.note(reconnection(how)),
+    recovering: ({ step }) => say('Recovering', STEPS[step]),
+    reconnected: (how) => {
+      transcript.note(reconnection(how));
+      showPath(call);
+    },
     error: ({ message }) => transcript.note(message),
     closing: () => say('Closing', 'The relay is ending this call.'),
     closed: ({ failure }) => ended(failure),
@@ -135,6 +140,10 @@ function began(call: Call): void {
     call.on(name as keyof CallEvents, listener as (event: unknown) => void);
   }
   requestAnimationFrame(animate);
+}
+
+function showPath({ transport }: Call): void {
+  get('path').textContent = { webrtc: 'WebRTC', websocket: 'WebSocket' }[transport];
 }
 
 function ended(failure: CallError | null): void {

@@ -1,6 +1,6 @@
 /** What the page says in each situation. */
 
-import type { FailureKind, Reconnection, State } from '../client';
+import type { FailureKind, Reconnection, State, Step } from '../client';
 
 /** The states of a conversation, and those of the page around it. */
 export type Shown = State | 'off' | 'connecting';
@@ -14,6 +14,13 @@ export const STATES: Record<Shown, { readonly label: string; readonly hint: stri
   speaking: { label: 'Speaking', hint: 'Talk over it whenever you like: it stops.' },
   cancelling: { label: 'Cancelling', hint: 'You spoke up: the answer is being cut.' },
   recovering: { label: 'Recovering', hint: 'The line is disturbed; finding the way back.' },
+};
+
+/** What is being done about a connection that is gone or in doubt. */
+export const STEPS: Record<Step, string> = {
+  'ice-restart': 'The line is silent; looking for another path.',
+  webrtc: 'The line is gone; opening another one.',
+  websocket: 'UDP gets through no more; going over WebSocket.',
 };
 
 export type Action = 'retry' | 'websocket' | 'type' | 'reload';
@@ -201,7 +208,10 @@ export function renewals(count: number): string {
   return `token renewed ${['', 'once', 'twice'][count] ?? `${count} times`}`;
 }
 
-export function reconnection({ reason, gapMs }: Reconnection): string {
+export function reconnection({ reason, by, gapMs }: Reconnection): string {
   const gap = gapMs < 50 ? 'without a gap' : `after ${seconds(gapMs)}`;
-  return reason === 'token' ? `Connection renewed ${gap}` : `Connection back ${gap}`;
+  if (reason === 'token') return `Connection renewed ${gap}`;
+  if (reason === 'upgrade') return `Back on WebRTC ${gap}`;
+  const how = { 'ice-restart': ' on another path', webrtc: '', websocket: ' over WebSocket' }[by];
+  return `Connection back${how} ${gap}`;
 }

@@ -30,24 +30,6 @@ describe('Call', () => {
     ]);
   });
 
-  it('is speaking while this side still plays what the relay has long sent', () => {
-    const { call, hub } = newCall();
-    hub.event({ type: 'voxline.state', state: 'listening' });
-    hub.sounding(true);
-    expect(call.state).toBe('speaking');
-    hub.sounding(false);
-    expect(call.state).toBe('listening');
-  });
-
-  it('does not go back to speaking while what sounds is being cut', () => {
-    const { call, hub } = newCall();
-    hub.event({ type: 'voxline.state', state: 'speaking' });
-    hub.sounding(true);
-    hub.event({ type: 'voxline.state', state: 'cancelling' });
-    hub.event({ type: 'voxline.state', state: 'listening' });
-    expect(call.state).toBe('listening');
-  });
-
   it('is recovering while the connection is being looked for', () => {
     const { call, hub } = newCall();
     hub.event({ type: 'voxline.state', state: 'thinking' });
@@ -55,17 +37,6 @@ describe('Call', () => {
     expect(call.state).toBe('recovering');
     hub.unsteady(false);
     expect(call.state).toBe('thinking');
-  });
-
-  it('believes the speaker, not the relay, about what was heard over WebSocket', () => {
-    const { hub, heard } = newCall();
-    hub.emitter.release();
-    hub.sounding(true);
-    hub.event({ type: 'voxline.interrupted', response_id: 'r1', heard_ms: 9000 });
-    hub.interrupted('r1', 1200);
-    expect(heard.filter(([name]) => name === 'interrupted')).toEqual([
-      ['interrupted', { responseId: 'r1', heardMs: 1200 }],
-    ]);
   });
 
   it('asks for an answer to typed words at once when nothing runs', () => {

@@ -2,7 +2,9 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Call, Hub, type CallEvents } from '../client/call';
 import { CallError } from '../client/failure';
 import { Line } from '../client/line';
+import type { Ways } from '../client/recovery';
 import type { TokenSource } from '../client/token-source';
+import type { TransportKind } from '../client/transport';
 import { setup, Wire } from './wire';
 
 const SESSION = { type: 'voxline.session', resume_token: 'rt_1', resume_window_ms: 30_000 };
@@ -19,17 +21,23 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-async function begin({ source = 'ek_1' as TokenSource, next = [] as (Wire | CallError)[] } = {}) {
-  const wire = new Wire();
+async function begin({
+  source = 'ek_1' as TokenSource,
+  next = [] as (Wire | CallError)[],
+  kind = 'websocket' as TransportKind,
+  ways = kind as Ways,
+} = {}) {
+  const wire = new Wire(kind);
   wire.next = next;
   const hub = new Hub();
   const wish = { model: 'm', session: null };
-  const open = wire.open.bind(wire);
-  const line = await Line.open(open, wish, setup(source), hub, new AbortController().signal);
+  const { signal } = new AbortController();
+  const line = await Line.open(wire.connect, kind, ways, wish, setup(source), hub, signal);
   hub.emitter.release();
   const call = new Call(line, hub, null);
   const heard: [keyof CallEvents, unknown][] = [];
-  for (const name of ['state', 'error', 'token', 'reconnected', 'closed'] as const) {
+  const names = ['state', 'error', 'token', 'recovering', 'reconnected', 'closed'] as const;
+  for (const name of names) {
     call.on(name, (event) => heard.push([name, event]));
   }
   const transcript: string[] = [];
@@ -37,19 +45,20 @@ async function begin({ source = 'ek_1' as TokenSource, next = [] as (Wire | Call
   wire.say(SESSION);
   wire.say(LISTENING);
   heard.length = 0;
-  return { wire, call, heard, transcript };
+  return { wire, line, call, heard, transcript };
 }
 
 describe('Line', () => {
   it('rejects with what the relay said when no session comes', async () => {
     const wire = new Wire();
-    const open: typeof wire.open = (_target, listener) => {
+    const open: typeof wire.connect = (_kind, _target, listener) => {
       listener.arrived({ type: 'error', error: { code: 'token_expired', message: 'Too late.' } });
       listener.ended({ code: 3000, reason: '' });
       return Promise.resolve(wire);
     };
     const signal = new AbortController().signal;
-    const opening = Line.open(open, { model: 'm', session: null }, setup(), new Hub(), signal);
+    const wish = { model: 'm', session: null };
+    const opening = Line.open(open, 'websocket', 'auto', wish, setup(), new Hub(), signal);
     await expect(opening).rejects.toMatchObject({ kind: 'token-expired', message: 'Too late.' });
     expect(wire.parted).toBe('closed');
   });
@@ -95,7 +104,7 @@ describe('Line', () => {
     wire.say(RECONNECT);
     await vi.advanceTimersByTimeAsync(0);
     expect(next.target).toMatchObject({ bearer: 'rt_2', wish: null });
-    expect(heard).toEqual([['reconnected', { reason: 'token', gapMs: 0 }]]);
+    expect(heard).toEqual([['reconnected', { reason: 'token', by: 'websocket', gapMs: 0 }]]);
     call.send({ type: 'response.create' });
     expect(next.sent).toEqual([{ type: 'response.create' }]);
     await vi.advanceTimersByTimeAsync(1000);
@@ -127,6 +136,7 @@ describe('Line', () => {
 
   it('handles the old connection’s last events before the new one’s first', async () => {
     const next = new Wire();
+    next.nextEvent = 3;
     const { wire, transcript } = await begin({ next: [next] });
     wire.say(RECONNECT);
     await vi.advanceTimersByTimeAsync(0);
@@ -241,5 +251,89 @@ describe('Line', () => {
     expect(heard.at(-1)).toEqual(['closed', { failure: null }]);
     expect(wire.parted).toBe('closed');
     expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it('acknowledges events soon, and many at once', async () => {
+    const { wire } = await begin();
+    expect(wire.acknowledged).toEqual([]);
+    await vi.advanceTimersByTimeAsync(250);
+    expect(wire.acknowledged).toEqual([1]);
+    for (let count = 0; count < 70; count++) wire.say({ type: 'x' });
+    expect(wire.acknowledged).toEqual([1, 65]);
+    await vi.advanceTimersByTimeAsync(250);
+    expect(wire.acknowledged).toEqual([1, 65, 71]);
+    await vi.advanceTimersByTimeAsync(5000);
+    expect(wire.acknowledged).toHaveLength(3);
+  });
+
+  it('tells the page of no event twice, and acknowledges it on the new connection', async () => {
+    const next = new Wire();
+    next.nextEvent = 2;
+    const { wire, transcript } = await begin({ next: [next] });
+    wire.say({ type: 'one' });
+    wire.say({ type: 'two' });
+    wire.end(1006);
+    await vi.advanceTimersByTimeAsync(400);
+    for (const type of ['one', 'two', 'three']) next.say({ type });
+    await vi.advanceTimersByTimeAsync(250);
+    const told = transcript.filter((type) => !type.includes('.'));
+    expect(told).toEqual(['one', 'two', 'three']);
+    expect(next.acknowledged.at(-1)).toBe(4);
+  });
+
+  it('falls silent where its connection broke, and says up to where it was heard', async () => {
+    const next = new Wire();
+    const { wire } = await begin({ next: [next] });
+    wire.heardMs = 1234;
+    wire.end(1006);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(next.target?.heardMs).toBe(1234);
+    expect(wire.hushed).toBe(true);
+  });
+
+  it('restarts ICE on a connection in doubt, and goes on with it', async () => {
+    const { wire, heard, call } = await begin({ kind: 'webrtc', ways: 'auto' });
+    wire.doubt(true);
+    expect(call.state).toBe('recovering');
+    await vi.advanceTimersByTimeAsync(701);
+    expect(wire.restarts).toBe(1);
+    wire.doubt(false);
+    expect(heard.filter(([name]) => name !== 'state')).toMatchObject([
+      ['recovering', { step: 'ice-restart' }],
+      ['reconnected', { reason: 'connection', by: 'ice-restart' }],
+    ]);
+    expect(call.state).toBe('listening');
+    expect(wire.hushed).toBe(false);
+  });
+
+  it('rebuilds the connection, and then goes over WebSocket, where that does not help', async () => {
+    const blocked = new CallError('udp-blocked', 'no media path');
+    const next = new Wire('websocket');
+    const { wire, heard } = await begin({ kind: 'webrtc', ways: 'auto', next: [blocked, next] });
+    wire.heardMs = 500;
+    wire.doubt(true);
+    await vi.advanceTimersByTimeAsync(4000);
+    expect(wire.asked).toEqual(['webrtc', 'webrtc', 'websocket']);
+    expect(next.target?.heardMs).toBe(500);
+    expect(heard.filter(([name]) => name !== 'state')).toMatchObject([
+      ['recovering', { step: 'ice-restart' }],
+      ['recovering', { step: 'webrtc' }],
+      ['recovering', { step: 'websocket' }],
+      ['reconnected', { reason: 'connection', by: 'websocket' }],
+    ]);
+  });
+
+  it('goes back to WebRTC when it can, without a gap', async () => {
+    const blocked = new CallError('udp-blocked', 'no media path');
+    const next = new Wire('webrtc');
+    const ways = 'auto' as const;
+    const { wire, line, heard } = await begin({ ways, next: [blocked, next] });
+    await vi.advanceTimersByTimeAsync(15_100);
+    expect(heard).toEqual([]);
+    await vi.advanceTimersByTimeAsync(30_100);
+    expect(heard).toEqual([['reconnected', { reason: 'upgrade', by: 'webrtc', gapMs: 0 }]]);
+    expect(line.kind).toBe('webrtc');
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(wire.parted).toBe('left');
   });
 });
