@@ -1,5 +1,6 @@
 // A page of somebody else's app, with our client library in it.
 
+import assert from 'node:assert/strict';
 import { startApp } from './app.mjs';
 import { openPage } from './chromium.mjs';
 import { startRelay } from './relay.mjs';
@@ -20,7 +21,8 @@ const PAGE = `<!doctype html>
     const call = await connect({ token, model: 'gpt-realtime-2.1', ...options });
     window.call = call;
     window.news = [];
-    for (const name of ['state', 'transcript', 'token', 'reconnected', 'error', 'event', 'closed'])
+    const names = ['state', 'transcript', 'token', 'recovering', 'reconnected', 'error', 'event'];
+    for (const name of [...names, 'closed'])
       call.on(name, (what) => {
         const failure = what.failure && { kind: what.failure.kind, message: what.failure.message };
         const at = performance.timeOrigin + performance.now();
@@ -88,4 +90,43 @@ export function hears(page, name, matches = () => true, timeout = 30_000) {
     [name, matches.toString()],
     { timeout },
   );
+}
+
+/** The provider still has this item of the conversation. */
+export async function remembers(page, itemId) {
+  await page.evaluate((id) => {
+    window.call.send({ type: 'conversation.item.retrieve', item_id: id });
+  }, itemId);
+  const retrieved = await hears(
+    page,
+    'event',
+    ({ type }) => type === 'conversation.item.retrieved' || type === 'error',
+  );
+  const { what } = await retrieved.jsonValue();
+  assert.equal(what.item?.id, itemId, JSON.stringify(what));
+}
+
+/** Another turn is spoken, and answered, after this event. */
+export async function goesOn(page, name) {
+  await page.waitForFunction(
+    (event) => {
+      const then = window.news.findLast((entry) => entry.name === event).at;
+      const since = window.news.filter(({ at }) => at > then);
+      const spoke = since.findIndex(
+        ({ what }) => what.type === 'input_audio_buffer.speech_stopped',
+      );
+      return since.slice(spoke + 1).some(({ name, what }) => {
+        return spoke >= 0 && name === 'transcript' && what.side === 'assistant';
+      });
+    },
+    name,
+    { timeout: 40_000 },
+  );
+}
+
+/** The sum of a counter over its labels. */
+export async function metric(relay, name) {
+  const text = await (await fetch(`${relay.url}/metrics`)).text();
+  const lines = text.split('\n').filter((line) => new RegExp(`^\\w*${name}[ {]`).test(line));
+  return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }

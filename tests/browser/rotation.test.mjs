@@ -8,10 +8,20 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { mint } from './app.mjs';
 import { openPage } from './chromium.mjs';
-import { beginCall, hears, KEY, news, openCall, startBoth } from './library.mjs';
+import {
+  beginCall,
+  goesOn,
+  hears,
+  KEY,
+  metric,
+  news,
+  openCall,
+  remembers,
+  startBoth,
+} from './library.mjs';
 import { startProxy } from './proxy.mjs';
 import { INTERRUPTION, SENTENCE, writeMicrophone } from './speech.mjs';
-import { largest, packetGaps, streamGaps } from './timeline.mjs';
+import { largest, packetGaps } from './timeline.mjs';
 
 /** What one rotation may cost at most, in milliseconds of sound. */
 const LARGEST_GAP = 40;
@@ -55,15 +65,15 @@ describe('a call', { concurrency: 2 }, () => {
       await beginCall(steady, both, { transport: 'webrtc', token: KEY });
       await page.waitForTimeout(CALL_SECONDS * 1000);
       assert.deepEqual(await news(steady, 'token'), []);
-      const beside = await gaps(steady, 'webrtc');
-      for (const [tab, transport, name] of [
-        [page, 'webrtc', 'WebRTC'],
-        [socket, 'websocket', 'WebSocket'],
+      const beside = await gaps(steady);
+      for (const [tab, name] of [
+        [page, 'WebRTC'],
+        [socket, 'WebSocket'],
       ]) {
         assert.deepEqual(await news(tab, 'closed'), []);
         assert.deepEqual(await news(tab, 'reconnected'), []);
         const renewals = times(await news(tab, 'token'));
-        const found = largest(await gaps(tab, transport), renewals, beside);
+        const found = largest(await gaps(tab), renewals, beside);
         const ms = (gap) => `${gap.toFixed(1)} ms`;
         console.log(
           `${name}: rotations: ${renewals.length}, largest gap: ${ms(found.own)} ` +
@@ -91,7 +101,7 @@ describe('a call', { concurrency: 2 }, () => {
         assert.equal(what.reason, 'token');
         assert.equal(await metric(relay, 'session_rotate_fail_total'), 1);
         await page.waitForTimeout(2000);
-        const { all: near, seen } = largest(await gaps(page, 'webrtc'), [at]);
+        const { all: near, seen } = largest(await gaps(page), [at]);
         console.log(
           `reconnected in mid-answer: no connection for ${what.gapMs.toFixed(0)} ms, ` +
             `largest gap: ${near.toFixed(0)} ms (of ${seen} packets)`,
@@ -177,38 +187,6 @@ function loseAcknowledgements() {
   };
 }
 
-/** The provider still has this item of the conversation. */
-async function remembers(page, itemId) {
-  await page.evaluate((id) => {
-    window.call.send({ type: 'conversation.item.retrieve', item_id: id });
-  }, itemId);
-  const retrieved = await hears(
-    page,
-    'event',
-    ({ type }) => type === 'conversation.item.retrieved' || type === 'error',
-  );
-  const { what } = await retrieved.jsonValue();
-  assert.equal(what.item?.id, itemId, JSON.stringify(what));
-}
-
-/** Another turn is spoken, and answered, after this event. */
-async function goesOn(page, name) {
-  await page.waitForFunction(
-    (event) => {
-      const then = window.news.findLast((entry) => entry.name === event).at;
-      const since = window.news.filter(({ at }) => at > then);
-      const spoke = since.findIndex(
-        ({ what }) => what.type === 'input_audio_buffer.speech_stopped',
-      );
-      return since.slice(spoke + 1).some(({ name, what }) => {
-        return spoke >= 0 && name === 'transcript' && what.side === 'assistant';
-      });
-    },
-    name,
-    { timeout: 40_000 },
-  );
-}
-
 /** Hanging up ends the session at the relay, whatever became of the first token. */
 async function hangsUp(page, relay) {
   const closed = () => relay.log().split('Session closed').length;
@@ -221,9 +199,8 @@ async function hangsUp(page, relay) {
 }
 
 /** The gaps in what was received. */
-async function gaps(page, transport) {
+async function gaps(page) {
   const arrivals = await page.evaluate(() => window.arrivals);
-  if (transport === 'websocket') return streamGaps(arrivals);
   const events = await news(page, 'event');
   const starts = events.filter(({ what }) => what.type === 'output_audio_buffer.started');
   return packetGaps(arrivals, times(starts));
@@ -236,11 +213,4 @@ function seconds(life) {
 
 function times(entries) {
   return entries.map(({ at }) => at);
-}
-
-/** The sum of a counter over its labels. */
-async function metric(relay, name) {
-  const text = await (await fetch(`${relay.url}/metrics`)).text();
-  const lines = text.split('\n').filter((line) => new RegExp(`^\\w*${name}[ {]`).test(line));
-  return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
 }

@@ -11,7 +11,7 @@ const SAME_MOMENT = 100;
  * Runs in the page before its own scripts. `window.arrivals` gets an entry for each RTP packet of
  * received audio: `{ at, position, source }`, when the browser's network thread got it, in
  * milliseconds since 1970, and its place on the sender's timeline, both in milliseconds; for a call over
- * WebSocket, an entry for each audio delta: `{ at, duration, response }`.
+ * WebSocket the same for each piece of sound.
  */
 export function watchArrivals() {
   window.arrivals = [];
@@ -47,11 +47,10 @@ export function watchArrivals() {
     constructor(...options) {
       super(...options);
       this.addEventListener('message', ({ data }) => {
-        const { type, delta, response_id: response } = JSON.parse(data);
-        if (type !== 'response.output_audio.delta') return;
-        const duration = atob(delta).length / 48; // 24 kHz, 16 bits
+        const { type, position_ms: position } = JSON.parse(data);
+        if (type !== 'voxline.audio') return;
         const at = performance.timeOrigin + performance.now();
-        window.arrivals.push({ at, duration, response });
+        window.arrivals.push({ at, position, source: 'websocket' });
       });
     }
   };
@@ -70,17 +69,6 @@ export function packetGaps(arrivals, starts) {
     const moved = packet.source === before.source ? packet.position - before.position : 0;
     const apart = Math.max(packet.at - before.at, moved);
     return [{ at: packet.at, ms: Math.max(0, apart - PACKET) }];
-  });
-}
-
-/** For a call over WebSocket: how long the sound that had come was over when more came. */
-export function streamGaps(arrivals) {
-  let lasts = 0;
-  return arrivals.map(({ at, duration, response }, i) => {
-    const goesOn = arrivals[i - 1]?.response === response;
-    const ms = goesOn ? Math.max(0, at - lasts) : 0;
-    lasts = (goesOn ? Math.max(lasts, at) : at) + duration;
-    return { at, ms };
   });
 }
 
