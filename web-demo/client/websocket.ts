@@ -18,6 +18,8 @@ import type { FromSpeaker } from './worklet';
 const MAX_BUFFERED_BYTES = 512 * 1024;
 /** Closes one connection of several to a session; hanging up is 1000. */
 const LEFT = 4001;
+/** OpenAI's code for a session that is refused. */
+const REFUSED = 4000;
 /** The relay owns the playback. */
 const PLAYOUT = 'voxline.playout';
 /** How long the speaker may take to say where it has fallen silent. */
@@ -99,8 +101,7 @@ export class WebSocketTransport implements Transport {
     const transport = new WebSocketTransport(socket, sound, listener, target);
     try {
       await opened(socket, target.signal);
-      if (socket.protocol === PLAYOUT) return transport;
-      throw new CallError('refused', 'the relay does not own playback: it is older than this page');
+      return transport;
     } catch (error) {
       transport.leave();
       throw error;
@@ -201,7 +202,11 @@ export class WebSocketTransport implements Transport {
         return;
       }
     }
-    if (event.type === 'session.created') this.#sound.use(this);
+    if (event.type === 'session.created') {
+      // Who is turned away is told so first.
+      if (this.#socket.protocol !== PLAYOUT) return this.#isOld();
+      this.#sound.use(this);
+    }
     this.#listener.arrived(event);
     this.#inbox.receive(event);
   }
@@ -216,6 +221,12 @@ export class WebSocketTransport implements Transport {
   async #sayWhatWasHeard(): Promise<void> {
     const position = await this.hush();
     this.send({ type: 'voxline.heard', position_ms: position ?? 0 });
+  }
+
+  /** The relay is older than this page, or the session is one that the page would play itself. */
+  #isOld(): void {
+    this.leave();
+    this.#listener.ended({ code: REFUSED, reason: 'the relay does not own playback' });
   }
 
   #part(code: number): void {
