@@ -251,6 +251,7 @@ fn told(link: &str, message: &ToVoice) -> String {
         | ToVoice::Truncate { .. }
         | ToVoice::Delete(_)
         | ToVoice::ClearOutput
+        | ToVoice::Probe
         | ToVoice::Respond) => format!("{link}: {message:?}"),
     }
 }

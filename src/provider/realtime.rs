@@ -294,6 +294,7 @@ async fn write(
                         | ToVoice::Truncate { .. }
                         | ToVoice::Delete(_)
                         | ToVoice::ClearOutput
+                        | ToVoice::Probe
                         | ToVoice::Respond
                         | ToVoice::Restore(_)
                         | ToVoice::All(_) => None,

@@ -714,7 +714,11 @@ impl World {
                 self.promise(heard <= known.0.min(known.1), "heard <= played <= received");
                 self.promise(heard.as_millis() > 0, "nothing is truncated to nothing");
             }
-            ToVoice::ClearOutput | ToVoice::Respond | ToVoice::Restore(_) | ToVoice::All(_) => {}
+            ToVoice::ClearOutput
+            | ToVoice::Probe
+            | ToVoice::Respond
+            | ToVoice::Restore(_)
+            | ToVoice::All(_) => {}
             ToVoice::Delete(item) => {
                 self.saw("delete");
                 let (_, _, first) = self.settle(&item);

@@ -293,6 +293,7 @@ fn of_order(message: &ToVoice, name_of: NameOf) -> Note {
             told("conversation.item.truncate").of(item).lasting(*heard)
         }
         ToVoice::Delete(item) => told("conversation.item.delete").of(item),
+        ToVoice::Probe => told("response.cancel"),
         ToVoice::Respond => told("response.create"),
         ToVoice::Restore(restored) => told("conversation.item.create").of(&restored.item.id),
         ToVoice::All(messages) => told("several").sized(messages.len()),

@@ -196,6 +196,8 @@ pub enum ToVoice {
     Delete(ItemId),
     /// `output_audio_buffer.clear`, where the provider owns playback.
     ClearOutput,
+    /// Is anybody there? `response.cancel` without anything to cancel, which is refused.
+    Probe,
     /// `response.create`: the answer that another link owed.
     Respond,
     /// `conversation.item.create`: an item of the conversation that this link does not know.

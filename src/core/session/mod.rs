@@ -165,7 +165,7 @@ impl Session {
             keys: Keys::new(&config, now),
             began: now,
             voice: Link::Opening,
-            upstream: Upstream::new(&config),
+            upstream: Upstream::new(&config, now),
             committed: None,
             described: None,
             speaker: Speaker::new(config.playback, now),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::core::ids::ResponseId;
 use crate::core::latency::Hop;
 use crate::core::port::{
-    Accuracy, Fault, FromVoice, Json, Notice, Output, ResponseOutcome, Source, ToClient,
+    Accuracy, Fault, FromVoice, Json, Notice, Output, ResponseOutcome, Source, ToClient, ToVoice,
     TurnLatency, Usage, VoiceSession,
 };
 use crate::core::session::recent::Recent;
@@ -22,6 +22,7 @@ const UNSEEN: Accuracy = Accuracy {
 
 impl Session {
     pub(super) fn handle_voice(&mut self, message: FromVoice, now: Instant) {
+        self.upstream.heard = now;
         match message {
             FromVoice::Session(session, json) => self.on_session(session, json, now),
             FromVoice::SpeechStarted { at, json } => {
@@ -304,7 +305,11 @@ impl Session {
         let until = now + self.config.cancel_timeout;
         self.enter(Phase::Recovering { until });
         self.turn = Turn::None;
-        for response in self.take_open() {
+        let open = self.take_open();
+        if open.is_empty() && self.upstream.recovers() {
+            self.say(ToVoice::Probe);
+        }
+        for response in open {
             self.speaker.finish(&response);
             self.cancel(response);
         }
@@ -312,7 +317,9 @@ impl Session {
 
     /// RECOVERING is over. A provider that has not confirmed by now what it was told is gone.
     pub(super) fn on_unconfirmed(&mut self, now: Instant) {
-        let silent = !self.cut.is_empty() && self.upstream.recovers();
+        let stalled = now.checked_sub(self.config.cancel_timeout);
+        let unheard = stalled.is_some_and(|stalled| self.upstream.heard < stalled);
+        let silent = (unheard || !self.cut.is_empty()) && self.upstream.recovers();
         if let (Link::Up(_), true) = (self.voice, silent) {
             self.on_link_lost(Cause::LinkSilent, now);
         } else if let Link::Up(_) = self.voice {

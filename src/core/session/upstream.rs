@@ -80,6 +80,8 @@ pub(super) struct Upstream {
     next: Next,
     pub(super) history: History,
     pub(super) uplink: Uplink,
+    /// When the provider said something last.
+    pub(super) heard: Instant,
     /// What the link in use was told, and says again in its own words.
     pub(super) told: Told,
     pub(super) owed: Owed,
@@ -138,7 +140,7 @@ enum Next {
 }
 
 impl Upstream {
-    pub(super) fn new(config: &SessionConfig) -> Self {
+    pub(super) fn new(config: &SessionConfig, now: Instant) -> Self {
         let recovery = config.recovery.unwrap_or_default();
 
         Self {
@@ -150,6 +152,7 @@ impl Upstream {
             next: Next::Unwanted,
             history: History::new(recovery.history),
             uplink: Uplink::new(recovery.sound),
+            heard: now,
             told: Told::default(),
             owed: Owed::Nothing,
             asked_again: false,
@@ -295,6 +298,7 @@ impl Session {
         let upstream = &mut self.upstream;
         upstream.number += 1;
         upstream.latest = session;
+        upstream.heard = now;
         upstream.stopped_at = None;
         let (mut messages, told) = upstream.history.restore(&told);
         upstream.told = told;

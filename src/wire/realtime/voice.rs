@@ -388,6 +388,7 @@ pub fn encode_voice(message: &ToVoice, mark: &Mark) -> Vec<String> {
             "type": "output_audio_buffer.clear",
             "event_id": event_id(),
         }),
+        ToVoice::Probe => json!({ "type": "response.cancel", "event_id": event_id() }),
         ToVoice::Respond => json!({ "type": "response.create", "event_id": event_id() }),
         ToVoice::Restore(restored) => creation(restored, event_id()),
     };
