@@ -28,6 +28,10 @@ export interface CallEvents {
   recovering: { readonly step: Step };
   /** The call goes on over another connection, or has found another path for the same one. */
   reconnected: Reconnection;
+  /** The relay has lost its provider, and looks for it: `lost`, `expired`, `silent`, ... */
+  degraded: { readonly reason: string };
+  /** There is a provider again; the conversation goes on. */
+  restored: { readonly afterMs: number };
   /** The relay ends the call within this time. */
   closing: { readonly reason: string; readonly withinMs: number };
   /** The call has ended; `failure` is `null` if `close()` ended it. */
@@ -222,6 +226,12 @@ export class Hub {
           break;
         case 'error':
           this.emitter.emit('error', update.error);
+          break;
+        case 'degraded':
+          this.emitter.emit('degraded', { reason: update.reason });
+          break;
+        case 'restored':
+          this.emitter.emit('restored', { afterMs: update.afterMs });
           break;
         case 'closing':
           this.emitter.emit('closing', { reason: update.reason, withinMs: update.withinMs });

@@ -66,6 +66,8 @@ export type Update =
   | { readonly kind: 'interrupted'; readonly interruption: Interruption }
   | { readonly kind: 'latency'; readonly latency: TurnLatency }
   | { readonly kind: 'error'; readonly error: RelayError }
+  | { readonly kind: 'degraded'; readonly reason: string }
+  | { readonly kind: 'restored'; readonly afterMs: number }
   | { readonly kind: 'closing'; readonly reason: string; readonly withinMs: number };
 
 /** Lines that can still change, at most; the oldest is forgotten. */
@@ -74,8 +76,8 @@ const MAX_OPEN_LINES = 64;
 /** What stands for speech that nobody has transcribed, whether this side or the provider says so. */
 const STAND_IN = /^\[speech, [\d.]+ s\]$/;
 
-/** A benign race: the answer was over before the cancellation arrived. */
-const NOTHING_TO_CANCEL = 'response_cancel_not_active';
+/** There was nothing to cancel; an answer was lost with its provider, and is given anew. */
+const HARMLESS: ReadonlySet<string> = new Set(['response_cancel_not_active', 'provider_lost']);
 
 export class Conversation {
   readonly #open = new Map<string, TranscriptLine>();
@@ -111,6 +113,10 @@ export class Conversation {
         return this.interrupted(text(event, 'response_id'), number(event, 'heard_ms'));
       case 'voxline.latency':
         return [{ kind: 'latency', latency: latency(event, this.#response) }];
+      case 'voxline.degraded':
+        return [{ kind: 'degraded', reason: text(event, 'reason') }];
+      case 'voxline.restored':
+        return [{ kind: 'restored', afterMs: number(event, 'after_ms') }];
       case 'voxline.closing':
         return [
           {
@@ -263,7 +269,7 @@ function latency(event: ServerEvent, responseId: string | null): TurnLatency {
 
 function errors(error: Readonly<Record<string, unknown>>): Update[] {
   const code = text(error, 'code') || null;
-  if (code === NOTHING_TO_CANCEL) return [];
+  if (code !== null && HARMLESS.has(code)) return [];
   return [
     {
       kind: 'error',

@@ -6,6 +6,7 @@ import {
   about,
   ACTIONS,
   FAILURES,
+  providerBack,
   reconnection,
   renewals,
   STATES,
@@ -16,6 +17,8 @@ import {
 import { Transcript } from './transcript';
 
 const MODEL = 'gpt-realtime-2.1';
+/** A shorter absence of the provider is not worth a word. */
+const NOTICEABLE_MS = 1000;
 const SESSION = {
   instructions:
     'You are on the phone with someone who is trying out a voice line. Be warm and brief: one to three sentences, unless you are asked for more.',
@@ -131,6 +134,10 @@ function began(call: Call): void {
     reconnected: (how) => {
       transcript.note(reconnection(how));
       showPath(call);
+    },
+    degraded: () => say('Recovering', 'The voice provider is gone; connecting to it anew.'),
+    restored: ({ afterMs }) => {
+      if (afterMs > NOTICEABLE_MS) transcript.note(providerBack(afterMs));
     },
     error: ({ message }) => transcript.note(message),
     closing: () => say('Closing', 'The relay is ending this call.'),

@@ -208,6 +208,11 @@ export function renewals(count: number): string {
   return `token renewed ${['', 'once', 'twice'][count] ?? `${count} times`}`;
 }
 
+/** The provider was gone for so long. */
+export function providerBack(afterMs: number): string {
+  return `The voice provider is back after ${seconds(afterMs)}`;
+}
+
 export function reconnection({ reason, by, gapMs }: Reconnection): string {
   const gap = gapMs < 50 ? 'without a gap' : `after ${seconds(gapMs)}`;
   if (reason === 'token') return `Connection renewed ${gap}`;

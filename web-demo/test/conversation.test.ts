@@ -194,4 +194,20 @@ describe('Conversation', () => {
       expect(() => conversation.handle({ type, response: 1, item: [], error: 'x' })).not.toThrow();
     }
   });
+
+  it('tells that the provider is gone and back, and takes the answer that it lost for no error', () => {
+    const conversation = new Conversation();
+    const lost = {
+      id: 'r1',
+      status: 'failed',
+      status_details: { error: { code: 'provider_lost' } },
+    };
+    expect(conversation.handle({ type: 'response.done', response: lost })).toEqual([]);
+    expect(conversation.handle({ type: 'voxline.degraded', reason: 'silent' })).toEqual([
+      { kind: 'degraded', reason: 'silent' },
+    ]);
+    expect(conversation.handle({ type: 'voxline.restored', after_ms: 120 })).toEqual([
+      { kind: 'restored', afterMs: 120 },
+    ]);
+  });
 });

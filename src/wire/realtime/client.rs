@@ -281,7 +281,7 @@ fn failed(response: &ResponseId) -> Value {
             "status": "failed",
             "status_details": { "type": "failed", "error": {
                 "type": "server_error",
-                "code": "provider_gone",
+                "code": "provider_lost",
                 "message": "The connection to the voice provider was lost. The relay connects \
                             anew and asks for the answer again.",
             } },
