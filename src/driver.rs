@@ -11,15 +11,18 @@ mod links;
 mod observer;
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::Poll;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::core::latency::Recorder;
 use crate::core::port::{
-    CloseReason, Device, Fault, FromClient, FromIssuer, ToClient, ToIssuer, ToVoice,
+    CloseReason, Device, Fault, FromClient, FromIssuer, FromTools, ToClient, ToIssuer, ToTools,
+    ToVoice,
 };
 use crate::core::session::{Effect, Input, Loss, Neighbor, Session};
 use crate::core::tally::Ledger;
@@ -54,6 +57,8 @@ pub struct Lines {
     pub dialer: Dialer,
     /// Those who come while the session runs.
     pub arrivals: mpsc::Receiver<Arrival>,
+    /// Who carries out the relay's own tools.
+    pub tools: Tools,
     /// Shows the session to others.
     pub observer: Observer,
 }
@@ -72,6 +77,20 @@ pub enum Arrival {
 
 /// Who issues the session's credentials. Answers at once: it computes, and waits for nothing.
 pub type Issuer = Box<dyn FnMut(ToIssuer) -> FromIssuer + Send>;
+
+/// Who carries out the relay's own tools. Every call has an output within a bounded time.
+pub type Tools = Box<dyn Fn(ToTools) -> Running + Send>;
+
+/// A tool at work.
+pub type Running = Pin<Box<dyn Future<Output = FromTools> + Send>>;
+
+/// For sessions that have no tools.
+pub fn no_tools() -> Tools {
+    Box::new(|ToTools::Call { call, .. }| {
+        let output = "{\"error\":\"unavailable\"}".into();
+        Box::pin(std::future::ready(FromTools::Output { call, output }))
+    })
+}
 
 /// What tells a session to end.
 #[derive(Clone, Debug)]
@@ -98,9 +117,12 @@ pub async fn run(
         voice,
         dialer,
         mut arrivals,
+        tools,
         mut observer,
     } = lines;
     let mut links = Links::new(voice, dialer);
+    // They end with the session, whose model they answer.
+    let mut running = JoinSet::new();
     let mut audience = Audience {
         client,
         newcomer: None,
@@ -135,6 +157,10 @@ pub async fn run(
                 }
                 Effect::Dialer(question) => {
                     links.ask(question);
+                    None
+                }
+                Effect::Tool(call) => {
+                    running.spawn(tools(call));
                     None
                 }
                 Effect::Issuer(question) => Some(Input::Issuer(issuer(question))),
@@ -175,6 +201,11 @@ pub async fn run(
                 let _ = question.send(session.facts(clock::now()));
                 continue;
             }
+            Some(output) = running.join_next() => match output {
+                Ok(output) => Input::Tool(output),
+                // Whoever panicked has said so.
+                Err(_) => continue,
+            },
             Some(arrival) = arrivals.recv() => {
                 match arrival {
                     Arrival::Client(line, device) => audience.newcomer = Some((line, device)),
@@ -388,8 +419,6 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use tokio::task::JoinSet;
-
     use crate::core::audio::Format;
     use crate::core::playout::PlayoutConfig;
     use crate::core::port::{ClientEvent, FromVoice, Json, Notice, ToVoice, VoiceSession};
@@ -600,6 +629,7 @@ mod tests {
                 },
                 dialer: Box::new(|_| None),
                 arrivals: comings,
+                tools: no_tools(),
                 observer: Observer::nobody(),
             };
             let config =

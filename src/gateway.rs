@@ -18,7 +18,7 @@ use crate::core::resilience::{Breaker, BreakerConfig, Outcome, Standing};
 use crate::provider::calls::{Calls, Created};
 use crate::provider::realtime::{self, Link, Target};
 use crate::provider::{OpenError, Patience, Upstream};
-use crate::wire::realtime::{Carrier, Pinned, call_session};
+use crate::wire::realtime::{Carrier, Pinned, Toolbox, call_session};
 
 /// What a link is wanted for.
 #[derive(Clone, Debug)]
@@ -54,6 +54,17 @@ impl Opening {
     /// Whoever opens the next link wants it with what this `session.update` has changed.
     pub fn adopt(&mut self, update: &Json) {
         self.session.adopt(update);
+    }
+
+    /// Offers the relay's own tools too, where somebody answers who could call them.
+    pub fn with_tools(self, toolbox: &Toolbox) -> Self {
+        match self.target {
+            Target::Model(_) => Self {
+                session: self.session.with_tools(toolbox.clone()),
+                ..self
+            },
+            Target::Call(_) | Target::Transcription => self,
+        }
     }
 
     /// Wants to join the provider's own call of this name, as it is.

@@ -18,4 +18,5 @@ pub mod provider;
 pub mod server;
 pub mod sim;
 pub mod telemetry;
+pub mod tools;
 pub mod wire;

@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use voxline::core::audio::Format;
-use voxline::core::item::{Body, Item, Role, Words};
+use voxline::core::item::{Body, Item, Role, Said, Words};
 use voxline::core::playout::PlayoutConfig;
 use voxline::core::port::{
     ClientEvent, Credential, Device, DialFailure, Fault, FromClient, FromDialer, FromIssuer,
-    FromVoice, Json, LinkEnd, Network, Notice, Output, Played, ResponseOutcome, Restored, Speech,
-    Stage, ToClient, ToDialer, ToIssuer, ToVoice, Usage, Utterance, VoiceSession,
+    FromTools, FromVoice, Json, LinkEnd, Network, Notice, Output, Played, ResponseOutcome,
+    Restored, Speech, Stage, ToClient, ToDialer, ToIssuer, ToTools, ToVoice, Usage, Utterance,
+    VoiceSession,
 };
 use voxline::core::resilience::BackoffConfig;
 use voxline::core::session::{
@@ -93,6 +94,9 @@ impl Replay {
             },
             ..RecoveryConfig::default()
         });
+        if let Some(names) = setting("tools") {
+            config.tools = names.split(' ').map(str::to_owned).collect();
+        }
         config.max_length = setting("max length").map(|millis| ms(number(millis)));
         let mut life = Duration::ZERO;
         if let Some(token) = setting("token") {
@@ -162,6 +166,7 @@ impl Replay {
                 Effect::HangUp => "hang up".to_owned(),
                 Effect::Dialer(ToDialer::Adopt(json)) => format!("adopt {}", json.as_str()),
                 Effect::Dialer(ToDialer::Open) => "dial".to_owned(),
+                Effect::Tool(ToTools::Call { call, name, .. }) => format!("tool: {name} {call}"),
                 Effect::Issuer(question) => {
                     let answer = self.issuer.answer(&question, self.origin + at);
                     self.session.handle(Input::Issuer(answer), self.origin + at);
@@ -252,6 +257,7 @@ fn told(link: &str, message: &ToVoice) -> String {
         | ToVoice::Delete(_)
         | ToVoice::ClearOutput
         | ToVoice::Probe
+        | ToVoice::ToolOutput { .. }
         | ToVoice::Respond) => format!("{link}: {message:?}"),
     }
 }
@@ -468,6 +474,25 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
             response: (*response).into(),
             json,
         }),
+        // One of the relay's own, which the link hides from the client.
+        ["hidden-call", response, call, name, how @ ..] => Input::Voice(FromVoice::OutputItem {
+            response: (*response).into(),
+            item: item_of(call, name),
+            stage: Stage::Done,
+            whole: how != ["cut"],
+            json: Json::nothing(),
+        }),
+        ["call", response, call, name] => Input::Voice(FromVoice::OutputItem {
+            response: (*response).into(),
+            item: item_of(call, name),
+            stage: Stage::Done,
+            whole: true,
+            json,
+        }),
+        ["tool", call, output @ ..] => Input::Tool(FromTools::Output {
+            call: (*call).into(),
+            output: Said(output.join(" ")),
+        }),
         ["audio-done", response, item] => Input::Voice(FromVoice::AudioDone {
             response: (*response).into(),
             item: (*item).into(),
@@ -521,6 +546,13 @@ fn device(lead: u64, heard: Option<Duration>) -> Device {
         ear_delay: ms(80),
         flushes: false,
         heard,
+    }
+}
+
+fn item_of(call: &str, name: &str) -> Item {
+    Item {
+        id: format!("item_{call}").into(),
+        body: body("call", &[call, name, "{}"]),
     }
 }
 

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("provider", &["clock", "core", "wire"]),
     ("gateway", &["clock", "core", "provider", "wire"]),
     ("client", &["clock", "core", "media", "wire"]),
+    ("tools", &["clock", "core", "wire"]),
     ("driver", &["clock", "core"]),
     (
         "sim",
@@ -40,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "provider",
             "sim",
             "telemetry",
+            "tools",
             "wire",
         ],
     ),

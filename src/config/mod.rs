@@ -44,6 +44,8 @@ pub struct Config {
     pub model: Name,
     pub media: MediaMode,
     pub connect_timeout: Duration,
+    /// The file of the relay's own tools.
+    pub tools: Option<PathBuf>,
     pub limits: Limits,
     pub tuning: Tuning,
     pub diagnosis: Diagnosis,
@@ -220,6 +222,7 @@ impl Config {
             model: entries.value("openai.model")?,
             media: entries.value("media.mode")?,
             connect_timeout: entries.bounded("openai.connect_timeout")?,
+            tools: entries.optional("tools")?,
             limits: Limits {
                 sessions,
                 tenant_sessions: entries

@@ -63,6 +63,15 @@ const ACCESS: &[Setting] = &[
         secret: false,
     },
     Setting {
+        key: "tools",
+        value: "FILE",
+        default: Fallback::Unset("none"),
+        range: None,
+        about: "A TOML file of tools that the relay carries out itself, over HTTP, when the model \
+                calls them, as described in [TOOLS.md](TOOLS.md). It is read at the start.",
+        secret: false,
+    },
+    Setting {
         key: "admin_key",
         value: "KEY",
         default: Fallback::Unset("none, and no admin API"),

@@ -27,7 +27,7 @@ use crate::core::port::{Fault, FromVoice, Json, LinkEnd, ToVoice, VoiceSession};
 use crate::provider::refusal::{UNKNOWN_CALL, http_refusal, refusal};
 use crate::provider::{OpenError, Patience, Upstream, query_value};
 use crate::wire::realtime::{
-    Mark, Pinned, decode_voice, encode_voice, session_update, split_voice,
+    Mark, Pinned, Toolbox, Veil, decode_voice, encode_voice, session_update, split_voice,
 };
 
 /// Messages on their way to the provider: some five seconds of sound in 20 ms frames.
@@ -97,20 +97,25 @@ pub async fn open(
 
     let (outbox, to_voice) = mpsc::channel(OUTBOX);
     let (to_session, inbox) = mpsc::channel(INBOX);
-    // Before anyone can say anything: a session takes nothing from its client until it is up.
-    let _ = to_session.try_send(ready);
     let (sink, stream) = socket.split();
     let broken = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
     let mark = Mark::random();
+    let mut veil = Veil::new(session.toolbox().clone());
+    // Before anyone can say anything: a session takes nothing from its client until it is up.
+    let _ = to_session.try_send(veil.cover(ready));
     tasks.spawn(read(
         stream,
         to_session,
+        veil,
         mark.clone(),
         patience,
         broken.clone(),
     ));
-    tasks.spawn(write(sink, to_voice, mark, patience, broken, recorder));
+    let toolbox = session.toolbox().clone();
+    tasks.spawn(write(
+        sink, to_voice, toolbox, mark, patience, broken, recorder,
+    ));
 
     Ok(Link {
         outbox,
@@ -216,6 +221,7 @@ fn in_band(error: &Json) -> OpenError {
 async fn read(
     mut stream: SplitStream<Socket>,
     to_session: mpsc::Sender<FromVoice>,
+    mut veil: Veil,
     mark: Mark,
     patience: Patience,
     broken: Arc<Notify>,
@@ -247,7 +253,7 @@ async fn read(
                         _ => {}
                     }
                 }
-                for event in split_voice(event) {
+                for event in split_voice(veil.cover(event)) {
                     if to_session.send(event).await.is_err() {
                         return;
                     }
@@ -276,6 +282,7 @@ async fn read(
 async fn write(
     mut sink: SplitSink<Socket, Message>,
     mut to_voice: mpsc::Receiver<ToVoice>,
+    toolbox: Toolbox,
     mark: Mark,
     patience: Patience,
     broken: Arc<Notify>,
@@ -295,11 +302,12 @@ async fn write(
                         | ToVoice::Delete(_)
                         | ToVoice::ClearOutput
                         | ToVoice::Probe
+                        | ToVoice::ToolOutput { .. }
                         | ToVoice::Respond
                         | ToVoice::Restore(_)
                         | ToVoice::All(_) => None,
                     };
-                    let events = encode_voice(&message, &mark).into_iter();
+                    let events = carried(&message, &toolbox, &mark).into_iter();
                     (events.map(Message::text).collect(), received)
                 }
                 None => break,
@@ -330,6 +338,32 @@ async fn write(
     }
     // A goodbye that is not taken changes nothing.
     let _ = tokio::time::timeout(Duration::from_secs(1), sink.close()).await;
+}
+
+/// Encodes a message; the relay's own tools stay in the session, whatever its client makes of the
+/// others.
+fn carried(message: &ToVoice, toolbox: &Toolbox, mark: &Mark) -> Vec<String> {
+    match message {
+        ToVoice::Event(json) => {
+            let event = toolbox.update(json.as_str());
+            vec![event.unwrap_or_else(|| json.as_str().to_owned())]
+        }
+        ToVoice::All(messages) => {
+            let messages = messages.iter();
+            messages
+                .flat_map(|message| carried(message, toolbox, mark))
+                .collect()
+        }
+        ToVoice::Audio { .. }
+        | ToVoice::Cancel(_)
+        | ToVoice::Truncate { .. }
+        | ToVoice::Delete(_)
+        | ToVoice::ClearOutput
+        | ToVoice::Probe
+        | ToVoice::ToolOutput { .. }
+        | ToVoice::Respond
+        | ToVoice::Restore(_) => encode_voice(message, mark),
+    }
 }
 
 #[cfg(test)]

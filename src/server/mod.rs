@@ -57,6 +57,7 @@ use crate::server::sessions::Sessions;
 use crate::server::tls::Tls;
 use crate::sim::{self, Sim};
 use crate::telemetry::{self, Counters, Latencies};
+use crate::tools::{Tools, ToolsError};
 
 pub use crate::server::certificate::CertificateError;
 pub use crate::server::probe::{certificate_end, open_link};
@@ -77,6 +78,7 @@ pub struct Server {
 pub(crate) struct App {
     config: Config,
     gateway: Gateway,
+    tools: Tools,
     endpoint: Arc<Endpoint>,
     latencies: Arc<Latencies>,
     recorder: Recorder,
@@ -108,6 +110,8 @@ pub enum StartError {
     },
     #[error(transparent)]
     Credentials(#[from] FileError),
+    #[error(transparent)]
+    Tools(#[from] ToolsError),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
 }
@@ -145,8 +149,13 @@ impl Server {
         };
         let latencies = Arc::new(Latencies::default());
         let recorder = latencies.recorder();
+        let tools = match &config.tools {
+            Some(path) => Tools::open(path, |name| std::env::var(name).ok())?,
+            None => Tools::none()?,
+        };
         let admission = Arc::new(Admission::new(&config.limits));
         let app = App {
+            tools,
             gateway: Gateway::new(upstream, patience, breaker, recorder.clone()),
             endpoint,
             latencies,

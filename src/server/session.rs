@@ -31,6 +31,7 @@ use crate::server::error::ApiError;
 use crate::server::issuer::{self, Terms};
 use crate::server::sessions::{Floor, Leg, Media, Newcomer, Tokens};
 use crate::server::wanted::Wanted;
+use crate::tools;
 use crate::wire::realtime::Carrier;
 
 /// Messages on their way between a leg and its session, each way.
@@ -85,6 +86,7 @@ pub(crate) async fn call(
     wanted: Wanted,
 ) -> Result<Answer, ApiError> {
     let opening = wanted.opening(Carrier::WebRtc)?;
+    let opening = opening.with_tools(app.tools.toolbox());
     let (answer, leg) = app.endpoint.answer(offer).await.map_err(unanswered)?;
     let span = tracing::info_span!("session", id = %opener.id);
     let opened = app.gateway.open(&opening).instrument(span.clone()).await;
@@ -133,7 +135,7 @@ pub(crate) fn websocket(app: &Arc<App>, opener: Opener, leg: websocket::Leg, wan
     app.sessions.start(id, media, slot, tokens, |floor| {
         let conversation = async move {
             let opening = match wanted.opening(carrier) {
-                Ok(opening) => opening,
+                Ok(opening) => opening.with_tools(own.tools.toolbox()),
                 Err(error) => return leg.refuse(error.into_fault(), INVALID).await,
             };
             let opened = tokio::select! {
@@ -282,6 +284,7 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         voice: parts.link.into(),
         dialer: dialer(Arc::clone(&app), parts.opening.clone()),
         arrivals,
+        tools: tools(&app, &parts.identity),
         observer,
     };
     let opened = clock::now();
@@ -297,7 +300,12 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         signals.revoked.cancel();
     }
     let recovers = parts.opening.is_some();
-    let settings = settings(&app.config, id, parts.playback, access, recovers);
+    let offered = match parts.playback {
+        // The client's own connection to the provider could hide nothing.
+        Playback::Provider => Arc::default(),
+        Playback::Relay(_) | Playback::Client => app.tools.names(),
+    };
+    let settings = settings(&app.config, id, parts.playback, access, recovers, offered);
     let session = Session::new(settings, opened);
     tracing::info!("Session opened");
     let driving = driver::run(
@@ -380,12 +388,28 @@ impl From<Link> for VoiceLine {
     }
 }
 
+/// Carries out the calls of one conversation.
+fn tools(app: &App, identity: &Identity) -> driver::Tools {
+    let tools = app.tools.clone();
+    let caller = tools::Caller {
+        session: identity.id.clone(),
+        user: identity.owner.user.clone(),
+    };
+    let span = tracing::Span::current();
+    Box::new(move |call| {
+        let (tools, caller) = (tools.clone(), caller.clone());
+        let running = async move { tools.call(call, caller).await };
+        Box::pin(running.instrument(span.clone()))
+    })
+}
+
 fn settings(
     config: &Config,
     id: SessionId,
     playback: Playback,
     access: Access,
     recovers: bool,
+    tools: Arc<[String]>,
 ) -> SessionConfig {
     let tuning = &config.tuning;
     let config::Recovery {
@@ -408,6 +432,7 @@ fn settings(
         id,
         playback,
         access,
+        tools,
         seed: rand::random(),
         thinking_timeout: tuning.thinking_timeout,
         cancel_timeout: tuning.cancel_timeout,

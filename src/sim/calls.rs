@@ -232,6 +232,7 @@ impl Call {
             // The provider's own calls end with their link.
             dialer: Box::new(|_| None),
             arrivals: self.arrived,
+            tools: driver::no_tools(),
             observer: Observer::nobody(),
         };
         let signals = Signals {

@@ -27,6 +27,7 @@ mod shutdown;
 mod sideband;
 mod switch;
 mod tls;
+mod tools;
 mod transcription;
 mod websocket;
 mod whip;

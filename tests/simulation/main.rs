@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "the simulation picks the origin")]
 
 mod presence;
+mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use voxline::core::port::{
 use voxline::core::session::{Effect, Input, Loss, Neighbor, Playback, Session, SessionConfig};
 
 use crate::presence::Presence;
+use crate::tools::{OWN, Tools};
 
 const FRAME: Duration = Duration::from_millis(20);
 const STEPS: usize = 400;
@@ -56,7 +58,7 @@ fn the_same_seed_is_the_same_conversation() {
     }
 }
 
-const KINDS: [&str; 45] = [
+const KINDS: [&str; 48] = [
     "acknowledged",
     "told again",
     "waiting",
@@ -102,6 +104,9 @@ const KINDS: [&str; 45] = [
     "reconnect",
     "revoked",
     "too long",
+    "tool",
+    "tool output",
+    "respond",
 ];
 
 struct World {
@@ -114,6 +119,9 @@ struct World {
     seen: BTreeSet<&'static str>,
 
     presence: Presence,
+    tools: Tools,
+    /// The person speaks, as the provider says.
+    hearing: bool,
     config: PlayoutConfig,
     reports: bool,
     /// The answer that sounds is paused.
@@ -179,6 +187,7 @@ impl World {
         };
         let reports = random.below(2) == 0;
         let mut session = SessionConfig::new("sess".into(), Playback::Relay(config));
+        session.tools = [OWN.to_owned()].into();
         let presence = Presence::new(&mut session, &mut random, origin);
         let longest_pause = session.barge_in_wait;
         let session = Session::new(session, origin);
@@ -191,6 +200,8 @@ impl World {
             transcript: vec![],
             seen: BTreeSet::new(),
             presence,
+            tools: Tools::default(),
+            hearing: false,
             paused_since: None,
             longest_pause,
             config,
@@ -245,6 +256,11 @@ impl World {
             Input::Voice(FromVoice::SpeechStarted { .. }) | Input::Client(FromClient::ClearOutput)
         );
         self.foresee(&input);
+        if let Input::Voice(FromVoice::SpeechStarted { .. } | FromVoice::SpeechStopped { .. }) =
+            input
+        {
+            self.hearing = matches!(input, Input::Voice(FromVoice::SpeechStarted { .. }));
+        }
         self.session.handle(input, self.now);
         self.check_effects();
         self.check_presence();
@@ -329,6 +345,8 @@ impl World {
                 let count = self.random.below(9) as usize;
                 vec![voice(FromVoice::Event(long)); count]
             }
+            35..37 => self.call(),
+            37..39 => self.tool(),
             33 => vec![voice(FromVoice::Error {
                 code: "response_cancel_not_active".to_owned(),
                 answers_relay: true,
@@ -533,6 +551,7 @@ impl World {
                 Effect::Next(_) | Effect::Switch | Effect::HangUp | Effect::Dialer(_) => {
                     self.promise(false, "a session that ends with its link opens no other");
                 }
+                Effect::Tool(call) => self.check_tool(call),
                 Effect::Record(_) => self.saw("record"),
                 Effect::Close(reason) => {
                     self.closed = true;
@@ -541,6 +560,11 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The response that the provider works on.
+    fn answering(&self) -> Option<ResponseId> {
+        self.answer.as_ref().map(|answer| answer.response.clone())
     }
 
     fn check_client(&mut self, message: ToClient) {
@@ -714,11 +738,9 @@ impl World {
                 self.promise(heard <= known.0.min(known.1), "heard <= played <= received");
                 self.promise(heard.as_millis() > 0, "nothing is truncated to nothing");
             }
-            ToVoice::ClearOutput
-            | ToVoice::Probe
-            | ToVoice::Respond
-            | ToVoice::Restore(_)
-            | ToVoice::All(_) => {}
+            ToVoice::ToolOutput { call, .. } => self.check_output(call),
+            ToVoice::Respond => self.check_respond(),
+            ToVoice::ClearOutput | ToVoice::Probe | ToVoice::Restore(_) | ToVoice::All(_) => {}
             ToVoice::Delete(item) => {
                 self.saw("delete");
                 let (_, _, first) = self.settle(&item);

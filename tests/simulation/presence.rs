@@ -244,6 +244,7 @@ impl World {
             Input::Voice(_)
             | Input::Next(_)
             | Input::Dialer(_)
+            | Input::Tool(_)
             | Input::Issuer(_)
             | Input::Attached(_)
             | Input::Lost(Neighbor::Voice, _)
@@ -322,6 +323,7 @@ impl World {
             | Input::Voice(_)
             | Input::Next(_)
             | Input::Dialer(_)
+            | Input::Tool(_)
             | Input::Issuer(_)
             | Input::Lost(Neighbor::Voice, _)
             | Input::Shutdown => {}

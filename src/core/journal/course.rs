@@ -107,7 +107,7 @@ impl Course {
             }
             Input::Lost(Neighbor::Client, loss) => self.client_losses.push(at, *loss),
             Input::Lost(Neighbor::Voice, _) => self.link_losses.push(at, Word::new("gone")),
-            Input::Shutdown | Input::Revoked | Input::HungUp => {}
+            Input::Tool(_) | Input::Shutdown | Input::Revoked | Input::HungUp => {}
         }
     }
 
@@ -164,6 +164,7 @@ impl Course {
             | Effect::Switch
             | Effect::HangUp
             | Effect::Dialer(_)
+            | Effect::Tool(_)
             | Effect::Record(_) => {}
         }
     }

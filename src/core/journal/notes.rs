@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::core::journal::NameOf;
 use crate::core::journal::entry::{Note, Party, Word};
 use crate::core::port::{
-    FromClient, FromDialer, FromIssuer, FromVoice, Notice, Output, ResponseOutcome, Speech,
-    ToClient, ToDialer, ToIssuer, ToVoice,
+    FromClient, FromDialer, FromIssuer, FromTools, FromVoice, Notice, Output, ResponseOutcome,
+    Speech, Stage, ToClient, ToDialer, ToIssuer, ToTools, ToVoice,
 };
 use crate::core::session::{Effect, Input, Loss, Neighbor};
 
@@ -30,6 +30,7 @@ pub(super) fn passed_on(effect: &Effect) -> Option<(Party, Duration)> {
         | Effect::Switch
         | Effect::HangUp
         | Effect::Dialer(_)
+        | Effect::Tool(_)
         | Effect::Issuer(_)
         | Effect::Record(_)
         | Effect::Count(_)
@@ -45,6 +46,9 @@ pub(super) fn of_input(input: &Input, name_of: NameOf) -> Note {
         Input::Next(message) => of_voice(message, name_of).detailed(Word::new("next_link")),
         Input::Dialer(FromDialer::Failed(failure)) => {
             told(Provider, "dial_failed").detailed(Word::new(failure.name()))
+        }
+        Input::Tool(FromTools::Output { output, .. }) => {
+            told(Operator, "tool_output").sized(output.0.len())
         }
         Input::Issuer(FromIssuer::Resume(_)) => told(Issuer, "resume_token"),
         Input::Issuer(FromIssuer::Issued(_)) => told(Issuer, "token"),
@@ -110,10 +114,27 @@ fn of_voice(message: &FromVoice, name_of: NameOf) -> Note {
         FromVoice::Session(_, json) | FromVoice::Event(json) => {
             Note::new(Provider, Relay, name_of(json)).sized(json.as_str().len())
         }
-        FromVoice::Item { item, json, .. } => {
-            let note = Note::new(Provider, Relay, name_of(json)).of(&item.id);
-            note.sized(json.as_str().len())
-        }
+        FromVoice::Item {
+            item, stage, json, ..
+        } => told(match stage {
+            Stage::Added => "conversation.item.added",
+            Stage::Done => "conversation.item.done",
+        })
+        .of(&item.id)
+        .sized(json.as_str().len()),
+        FromVoice::OutputItem {
+            response,
+            item,
+            stage,
+            json,
+            ..
+        } => told(match stage {
+            Stage::Added => "response.output_item.added",
+            Stage::Done => "response.output_item.done",
+        })
+        .on(response)
+        .of(&item.id)
+        .sized(json.as_str().len()),
         FromVoice::ItemDeleted { item, .. } => told("conversation.item.deleted").of(item),
         FromVoice::ItemTruncated { item, heard, .. } => {
             told("conversation.item.truncated").of(item).lasting(*heard)
@@ -193,6 +214,9 @@ pub(super) fn of_effect(effect: &Effect, name_of: NameOf, add: &mut impl FnMut(N
         Effect::HangUp => add(Note::new(Relay, Provider, Word::new("hangup"))),
         Effect::Dialer(ToDialer::Open) => add(Note::new(Relay, Provider, Word::new("dial"))),
         Effect::Dialer(ToDialer::Adopt(_)) => {}
+        Effect::Tool(ToTools::Call { name, .. }) => {
+            add(Note::new(Relay, Operator, Word::new("tool_call")).detailed(Word::of(name)));
+        }
         Effect::Issuer(question) => add(Note::new(
             Relay,
             Issuer,
@@ -294,6 +318,7 @@ fn of_order(message: &ToVoice, name_of: NameOf) -> Note {
         }
         ToVoice::Delete(item) => told("conversation.item.delete").of(item),
         ToVoice::Probe => told("response.cancel"),
+        ToVoice::ToolOutput { .. } => told("conversation.item.create"),
         ToVoice::Respond => told("response.create"),
         ToVoice::Restore(restored) => told("conversation.item.create").of(&restored.item.id),
         ToVoice::All(messages) => told("several").sized(messages.len()),

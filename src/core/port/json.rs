@@ -8,6 +8,15 @@ use std::sync::Arc;
 pub struct Json(Arc<str>);
 
 impl Json {
+    /// Nothing that the client may see.
+    pub fn nothing() -> Self {
+        Self::from("")
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

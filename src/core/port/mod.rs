@@ -9,6 +9,7 @@ mod ear;
 mod fault;
 mod issuer;
 mod json;
+mod tools;
 mod voice;
 
 pub use client::{
@@ -20,6 +21,7 @@ pub use ear::{Accuracy, Network, Source, Speech};
 pub use fault::{Fault, FaultKind};
 pub use issuer::{Credential, FromIssuer, ToIssuer, Token};
 pub use json::Json;
+pub use tools::{FromTools, ToTools};
 pub use voice::{
     FromVoice, LinkEnd, ResponseOutcome, Restored, Stage, ToVoice, Usage, Utterance, VoiceSession,
 };

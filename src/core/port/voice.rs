@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::core::audio::{Format, Frame};
-use crate::core::ids::{ItemId, ResponseId};
+use crate::core::ids::{CallId, ItemId, ResponseId};
 use crate::core::item::{Item, Said};
 use crate::core::port::{ClientEvent, Json, Output};
 
@@ -48,6 +48,15 @@ pub enum FromVoice {
         item: Item,
         after: Option<ItemId>,
         stage: Stage,
+        json: Json,
+    },
+    /// `response.output_item.added` or `.done`: an item of a response, as it is by then.
+    OutputItem {
+        response: ResponseId,
+        item: Item,
+        stage: Stage,
+        /// The provider has said all of it (`status`).
+        whole: bool,
         json: Json,
     },
     /// `conversation.item.deleted`
@@ -198,6 +207,8 @@ pub enum ToVoice {
     ClearOutput,
     /// Is anybody there? `response.cancel` without anything to cancel, which is refused.
     Probe,
+    /// `conversation.item.create`: what one of the relay's own tools has answered.
+    ToolOutput { call: CallId, output: Said },
     /// `response.create`: the answer that another link owed.
     Respond,
     /// `conversation.item.create`: an item of the conversation that this link does not know.

@@ -40,7 +40,9 @@ impl Session {
             FromClient::Event(event, json) => {
                 self.last_activity = now;
                 self.on_client_event(event, now);
-                self.pass_up(event, json);
+                if !self.waits_for_tools(event, &json) {
+                    self.pass_up(event, json);
+                }
             }
             FromClient::Truncate { item, heard, json } => {
                 self.on_client_truncates(item, heard, json, now);

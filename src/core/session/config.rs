@@ -1,5 +1,6 @@
 //! What a session is for, and its limits.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::ids::SessionId;
@@ -22,6 +23,8 @@ pub struct SessionConfig {
     /// How long an answer pauses on the relay's own word that the person speaks, until the
     /// provider says so too; zero: it does not.
     pub barge_in_wait: Duration,
+    /// The functions that the relay carries out itself.
+    pub tools: Arc<[String]>,
     /// How long both sides may be silent.
     pub idle_after: Duration,
     /// How long a shutdown waits for the answer that is sounding.
@@ -72,6 +75,7 @@ impl SessionConfig {
             thinking_timeout: Duration::from_secs(20),
             cancel_timeout: Duration::from_secs(2),
             barge_in_wait: Duration::from_millis(700),
+            tools: Arc::default(),
             idle_after: Duration::from_secs(600),
             drain: Duration::from_secs(10),
             resume_window: Duration::from_secs(30),

@@ -35,6 +35,7 @@ impl Session {
         if self.speaker.is_silent() {
             return;
         }
+        self.tools.on_new_turn();
         for response in self.take_open() {
             self.cancel(response);
         }

@@ -2,8 +2,8 @@
 
 use crate::core::latency::Sample;
 use crate::core::port::{
-    CloseReason, Device, FromClient, FromDialer, FromIssuer, FromVoice, ToClient, ToDialer,
-    ToIssuer, ToVoice,
+    CloseReason, Device, FromClient, FromDialer, FromIssuer, FromTools, FromVoice, ToClient,
+    ToDialer, ToIssuer, ToTools, ToVoice,
 };
 use crate::core::tally::Tally;
 
@@ -12,6 +12,8 @@ use crate::core::tally::Tally;
 pub enum Input {
     Client(FromClient),
     Voice(FromVoice),
+    /// One of the relay's own tools has answered.
+    Tool(FromTools),
     /// The link that was opened beside the one in use says this.
     Next(FromVoice),
     /// No link could be opened.
@@ -54,6 +56,8 @@ pub enum Effect {
     /// For those who listen beside the client, who is not there.
     Sidebands(ToClient),
     Voice(ToVoice),
+    /// One of the relay's own tools is called; an [`Input::Tool`] will tell its output.
+    Tool(ToTools),
     /// For the link that was opened beside the one in use.
     Next(ToVoice),
     /// The link that was opened beside the one in use takes its place.

@@ -15,9 +15,10 @@ impl Session {
         if self.upstream.told.knows(&item.id) {
             return;
         }
+        let own = self.is_own_output(&item);
         let number = self.upstream.number;
         let committed = self.committed.take_if(|id| *id == item.id).is_some();
-        if stage == Stage::Added && !committed && self.is_from_client(&item) {
+        if stage == Stage::Added && !committed && !own && self.is_from_client(&item) {
             self.upstream.uplink.answered(ClientEvent::CreateItem);
         }
         self.upstream.history.note(item, after, stage, number);

@@ -28,6 +28,7 @@
 
 mod access;
 mod barge_in;
+mod calls;
 mod client;
 mod config;
 mod ending;
@@ -43,11 +44,13 @@ mod recent;
 mod recovery;
 mod seat;
 mod speaker;
+mod tools;
 mod turns;
 mod uplink;
 mod upstream;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::audio::Format;
@@ -67,6 +70,7 @@ use crate::core::session::recent::Recent;
 use crate::core::session::recovery::Cause;
 use crate::core::session::seat::Seat;
 use crate::core::session::speaker::Speaker;
+use crate::core::session::tools::Tools;
 use crate::core::session::upstream::{Link, Owed, Upstream};
 use crate::core::tally::Tally;
 
@@ -98,6 +102,7 @@ pub struct Session {
     hearing: bool,
     turn: Turn,
     turns: u64,
+    tools: Tools,
     /// Responses that the provider is working on.
     open: Recent,
     /// Responses that do not belong to the conversation: the provider lets nobody's speech cut
@@ -174,6 +179,7 @@ impl Session {
             hearing: false,
             turn: Turn::None,
             turns: 0,
+            tools: Tools::new(Arc::clone(&config.tools)),
             open: Recent::default(),
             aside: Recent::default(),
             cut: Recent::default(),
@@ -194,6 +200,7 @@ impl Session {
             Input::Voice(message) => self.handle_voice(message, now),
             Input::Next(message) => self.on_next(message, now),
             Input::Dialer(answer) => self.on_dialer(answer, now),
+            Input::Tool(answer) => self.on_tool(answer, now),
             Input::Issuer(answer) => self.handle_issuer(answer, now),
             Input::Attached(device) => self.on_attached(device, now),
             Input::Lost(Neighbor::Client, loss) => self.on_client_lost(loss, now),
@@ -215,6 +222,12 @@ impl Session {
             return;
         }
         match self.phase {
+            // It is not the provider that is waited for.
+            Phase::Thinking { until, .. }
+                if until <= now && self.open.is_empty() && self.tools.is_awaited(now) =>
+            {
+                self.think(now);
+            }
             Phase::Thinking { until, .. } if until <= now => self.on_stall(now),
             Phase::Speaking { until } if until <= now && !self.open.is_empty() => {
                 self.on_stall(now);
@@ -312,7 +325,7 @@ impl Session {
         } else if owed && !self.hearing {
             self.think(now);
         } else {
-            self.enter(Phase::Listening);
+            self.rest(now);
         }
     }
 
@@ -348,7 +361,9 @@ impl Session {
     }
 
     fn pass_on(&mut self, json: Json) {
-        self.show(ToClient::Event(json));
+        if !json.is_nothing() {
+            self.show(ToClient::Event(json));
+        }
     }
 
     fn notice(&mut self, notice: Notice) {

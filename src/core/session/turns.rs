@@ -142,6 +142,13 @@ impl Session {
                 }
                 self.on_refusal(refuses.is_none() && gives_no_answer(&code));
             }
+            FromVoice::OutputItem {
+                response,
+                item,
+                whole,
+                json,
+                ..
+            } => self.on_output_item(response, item, whole, json, now),
             FromVoice::Item {
                 item,
                 after,
@@ -208,6 +215,7 @@ impl Session {
         self.hearing = true;
         self.turn = Turn::None;
         self.upstream.forgive();
+        self.tools.on_new_turn();
         if self.interrupts() && (!self.open.is_empty() || !self.speaker.is_silent()) {
             self.interrupt(now);
         }
@@ -271,6 +279,8 @@ impl Session {
         if !aside && outcome != ResponseOutcome::Failed {
             self.upstream.history.answered();
         }
+        let completed = outcome == ResponseOutcome::Completed && !was_cut;
+        let next = self.tools.done(response, completed);
         match self.phase {
             Phase::Cancelling { .. } => self.settle_cancelling(),
             // An answer without sound, or none at all.
@@ -281,7 +291,7 @@ impl Session {
                 if outcome != ResponseOutcome::Completed {
                     self.turn = Turn::None;
                 }
-                self.enter(Phase::Listening);
+                self.rest(now);
             }
             Phase::Recovering { .. } if self.cut.is_empty() => self.settle(now),
             Phase::Idle
@@ -291,6 +301,7 @@ impl Session {
             | Phase::Recovering { .. }
             | Phase::Closed => {}
         }
+        self.follow_tools(next, now);
     }
 
     /// CANCELLING is over when the provider works on nothing that was cut.

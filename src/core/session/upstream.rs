@@ -295,6 +295,7 @@ impl Session {
         let before = std::mem::replace(&mut self.voice, Link::Up(session));
         self.described = Some(described);
         self.begin_term(session, opened, now);
+        let outputs = self.tools.unconfirmed();
         let upstream = &mut self.upstream;
         upstream.number += 1;
         upstream.latest = session;
@@ -302,6 +303,7 @@ impl Session {
         upstream.stopped_at = None;
         let (mut messages, told) = upstream.history.restore(&told);
         upstream.told = told;
+        messages.extend(outputs);
         let input = &mut self.input;
         *input = InputClock::default();
         let asks = upstream.uplink.expects(ClientEvent::CreateResponse);
@@ -324,6 +326,7 @@ impl Session {
         if !messages.is_empty() {
             self.say(ToVoice::All(messages));
         }
+        let waits = self.tools.is_awaited(now);
         match before {
             Link::Lost(outage) => {
                 let after = now.saturating_duration_since(outage.since);
@@ -333,7 +336,9 @@ impl Session {
             Link::Opening | Link::Up(_) | Link::Down => self.count(Tally::RolledOver),
         }
         match self.phase {
-            Phase::Recovering { .. } | Phase::Thinking { .. } if again || asks => self.think(now),
+            Phase::Recovering { .. } | Phase::Thinking { .. } if again || asks || waits => {
+                self.think(now);
+            }
             Phase::Recovering { .. } | Phase::Cancelling { .. } => self.settle(now),
             Phase::Thinking { .. } => self.enter(Phase::Listening),
             Phase::Idle | Phase::Listening | Phase::Speaking { .. } | Phase::Closed => {}
@@ -363,7 +368,7 @@ impl Session {
             if self.is_between_turns() {
                 self.switch(now);
             } else if term.ends_by <= now {
-                self.drop_answers(false);
+                self.drop_answers(false, now);
                 self.switch(now);
             }
         }

@@ -14,6 +14,28 @@ use serde_json::{Map, Value, json};
 use crate::core::item::{Body, Item, Role, Said, Words};
 use crate::core::port::{FromVoice, Json, Restored, Stage};
 
+/// Reads one of the events `response.output_item.*`.
+pub(super) fn output_item(kind: &str, text: &str, json: &Json) -> Option<FromVoice> {
+    let stage = match kind {
+        "response.output_item.added" => Stage::Added,
+        "response.output_item.done" => Stage::Done,
+        _ => return None,
+    };
+    let mut event: OfResponse<'_> = serde_json::from_str(text).ok()?;
+    let id = event.item.get("id")?.as_str()?.into();
+    let status = event.item.get("status").and_then(Value::as_str);
+    let whole = stage == Stage::Done && status != Some("incomplete");
+    let body = body(&mut event.item);
+
+    Some(FromVoice::OutputItem {
+        response: event.response_id.as_ref().into(),
+        item: Item { id, body },
+        stage,
+        whole,
+        json: json.clone(),
+    })
+}
+
 /// Reads one of the events `conversation.item.*`.
 pub(super) fn item_event(kind: &str, text: &str, json: &Json) -> Option<FromVoice> {
     let stage = match kind {
@@ -162,6 +184,13 @@ struct WithItem<'a> {
     item: Map<String, Value>,
     #[serde(borrow)]
     previous_item_id: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct OfResponse<'a> {
+    #[serde(borrow)]
+    response_id: Cow<'a, str>,
+    item: Map<String, Value>,
 }
 
 #[derive(Deserialize)]

@@ -8,6 +8,7 @@ mod client;
 mod item;
 mod name;
 mod session;
+mod toolbox;
 mod voice;
 
 use serde_json::Value;
@@ -15,6 +16,7 @@ use serde_json::Value;
 pub use client::{decode_client, encode_client, error_body};
 pub use name::event_name;
 pub use session::{Pinned, call_session, session_update};
+pub use toolbox::{Function, Toolbox, Veil};
 pub use voice::{decode_voice, encode_voice, split_voice};
 
 /// How a client's sound travels, which decides what its events may say.

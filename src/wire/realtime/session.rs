@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 
 use crate::core::audio::Format;
 use crate::core::port::{Fault, Json, VoiceSession};
-use crate::wire::realtime::{Carrier, event_id};
+use crate::wire::realtime::{Carrier, Toolbox, event_id};
 
 /// A client's session settings, made fit to be sent as the first `session.update`.
 #[derive(Clone, Debug, Default)]
-pub struct Pinned(Map<String, Value>);
+pub struct Pinned(Map<String, Value>, Toolbox);
 
 impl Pinned {
     /// Takes the session object of a `POST /v1/realtime/calls` form.
@@ -29,7 +29,7 @@ impl Pinned {
         };
         fields.remove("model");
 
-        Ok(Self(fields))
+        Ok(Self(fields, Toolbox::default()))
     }
 
     /// Takes over what a `session.update` has changed: settings that are objects of settings
@@ -51,7 +51,17 @@ impl Pinned {
 
     /// Returns whether there is nothing to tell the provider.
     pub fn is_empty(&self) -> bool {
-        self.0.keys().all(|key| key == "type")
+        self.0.keys().all(|key| key == "type") && self.1.is_empty()
+    }
+
+    /// Offers the relay's own tools beside the client's.
+    pub fn with_tools(self, toolbox: Toolbox) -> Self {
+        Self(self.0, toolbox)
+    }
+
+    /// Returns the relay's own tools in it.
+    pub fn toolbox(&self) -> &Toolbox {
+        &self.1
     }
 }
 
@@ -65,11 +75,15 @@ fn adopt_audio(audio: &mut Map<String, Value>, sides: Map<String, Value>) {
 }
 
 /// Encodes the relay's first `session.update` on a link.
-pub fn session_update(session: &Pinned) -> String {
-    let mut session = session.0.clone();
+pub fn session_update(pinned: &Pinned) -> String {
+    let mut session = pinned.0.clone();
     session
         .entry("type")
         .or_insert_with(|| Value::from("realtime"));
+    if !pinned.1.is_empty() {
+        let tools = session.entry("tools").or_insert_with(|| json!([]));
+        pinned.1.add_to(tools);
+    }
     let event_id = event_id("voxline_");
 
     json!({ "type": "session.update", "event_id": event_id, "session": session }).to_string()

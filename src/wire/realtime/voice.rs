@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::core::port::{
     ClientEvent, FromVoice, Json, Output, ResponseOutcome, ToVoice, Usage, Utterance,
 };
-use crate::wire::realtime::item::{creation, item_event};
+use crate::wire::realtime::item::{creation, item_event, output_item};
 use crate::wire::realtime::session::voice_session;
 use crate::wire::realtime::{Mark, event_id};
 
@@ -59,6 +59,7 @@ pub fn decode_voice(text: &str, mark: &Mark) -> Option<FromVoice> {
             })
         }
         kind if kind.starts_with("conversation.item.") => item_event(kind, text, &json),
+        kind if kind.starts_with("response.output_item.") => output_item(kind, text, &json),
         "input_audio_buffer.committed" => parse(text).map(|event: Named<'_>| {
             let item = event.item_id.as_ref().into();
             FromVoice::Committed {
@@ -389,6 +390,15 @@ pub fn encode_voice(message: &ToVoice, mark: &Mark) -> Vec<String> {
             "event_id": event_id(),
         }),
         ToVoice::Probe => json!({ "type": "response.cancel", "event_id": event_id() }),
+        ToVoice::ToolOutput { call, output } => json!({
+            "type": "conversation.item.create",
+            "event_id": event_id(),
+            "item": {
+                "type": "function_call_output",
+                "call_id": call.as_str(),
+                "output": output.0,
+            },
+        }),
         ToVoice::Respond => json!({ "type": "response.create", "event_id": event_id() }),
         ToVoice::Restore(restored) => creation(restored, event_id()),
     };

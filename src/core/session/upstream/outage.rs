@@ -44,7 +44,7 @@ impl Session {
         self.voice = Link::Lost(outage);
         self.effects.push_back(Effect::HangUp);
         self.count(Tally::LinkLost(reason));
-        self.drop_answers(reason == Reason::Silent);
+        self.drop_answers(reason == Reason::Silent, now);
         if let Next::Ready { .. } = self.upstream.next {
             return self.switch(now);
         }
@@ -69,9 +69,11 @@ impl Session {
 
     /// What the link was saying ends here; what was received of it sounds. `owes` if it is known to
     /// owe an answer.
-    pub(super) fn drop_answers(&mut self, owes: bool) {
+    pub(super) fn drop_answers(&mut self, owes: bool, now: Instant) {
         let thinking = matches!(self.phase, Phase::Thinking { .. });
-        let unanswered = owes || thinking || !self.open.is_empty();
+        // While a tool runs the answer is not owed yet: it is asked for once the output is there.
+        let waits = self.tools.is_awaited(now);
+        let unanswered = !waits && (owes || thinking || !self.open.is_empty());
         let told = self.upstream.history.break_off();
         let lost: Vec<_> = std::mem::take(&mut self.open)
             .into_iter()
@@ -84,6 +86,7 @@ impl Session {
             .filter(|response| seen.insert(response.clone()))
         {
             self.speaker.finish(&response);
+            self.tools.break_off(&response);
             self.over.insert(response.clone());
             self.show(ToClient::Failed(response));
         }
