@@ -66,7 +66,7 @@ impl Session {
     pub(super) fn follow_tools(&mut self, next: Next, now: Instant) {
         match next {
             Next::Nothing => return,
-            Next::PassOn(json) => self.pass_up(ClientEvent::CreateResponse, json),
+            Next::PassOn(json) => self.pass_up(ClientEvent::CreateResponse, json, now),
             // The answer to a new turn is on its way.
             Next::Ask if self.hearing || self.is_answering() || !self.cut.is_empty() => return,
             Next::Ask => match self.voice {

@@ -41,7 +41,7 @@ impl Session {
                 self.last_activity = now;
                 self.on_client_event(event, now);
                 if !self.waits_for_tools(event, &json) {
-                    self.pass_up(event, json);
+                    self.pass_up(event, json, now);
                 }
             }
             FromClient::Truncate { item, heard, json } => {
@@ -99,10 +99,10 @@ impl Session {
     }
 
     /// An event for the provider, or for the next one.
-    pub(super) fn pass_up(&mut self, event: ClientEvent, json: Json) {
+    pub(super) fn pass_up(&mut self, event: ClientEvent, json: Json, now: Instant) {
         let linked = !matches!(self.voice, Link::Lost(_));
         if self.upstream.recovers() {
-            let kept = self.upstream.uplink.say(event, &json, linked);
+            let kept = self.upstream.uplink.say(event, &json, linked, now);
             if kept.is_err() && !linked {
                 return self.show(ToClient::Fault(not_taken()));
             }

@@ -75,7 +75,7 @@ impl Session {
         self.last_activity = now;
         let native = self.upstream.history.is_native(&item, self.upstream.number);
         if let (Link::Up(_), true) = (self.voice, native) {
-            return self.pass_up(ClientEvent::Other, json);
+            return self.pass_up(ClientEvent::Other, json, now);
         }
         self.cut_item(item.clone(), 0, heard);
         self.show(ToClient::Truncated { item, heard });

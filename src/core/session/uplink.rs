@@ -25,6 +25,9 @@ const LEAD_IN: Duration = Duration::from_secs(1);
 /// Events of the client's that wait for their answers.
 pub(super) const EVENTS: usize = 64;
 
+/// How long a provider takes at most to answer an event.
+const ANSWERED_BY: Duration = Duration::from_secs(10);
+
 /// What all of them may say.
 pub(super) const EVENT_BYTES: usize = 512 << 10;
 
@@ -51,7 +54,8 @@ enum Step {
         end: Duration,
         received: Instant,
     },
-    Said(ClientEvent, Json),
+    /// And when the provider was told, or would have been.
+    Said(ClientEvent, Json, Instant),
 }
 
 /// There is no link, and enough waits for one.
@@ -101,6 +105,7 @@ impl Uplink {
         event: ClientEvent,
         json: &Json,
         linked: bool,
+        now: Instant,
     ) -> Result<(), Full> {
         if linked && event == ClientEvent::Other {
             return Ok(());
@@ -113,7 +118,7 @@ impl Uplink {
         }
         self.events += 1;
         self.event_bytes += bytes;
-        self.steps.push_back(Step::Said(event, json.clone()));
+        self.steps.push_back(Step::Said(event, json.clone(), now));
 
         Ok(())
     }
@@ -173,10 +178,23 @@ impl Uplink {
         self.drop_sound(until.unwrap_or_default());
     }
 
+    /// A provider that is there has answered by now, if in words that nobody here understands.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let stale = |step: &Step| match step {
+            Step::Said(event, _, told) => (*told + ANSWERED_BY <= now).then_some(*event),
+            Step::Sound { .. } => None,
+        };
+        while self.events > 0
+            && let Some(event) = self.steps.iter().find_map(stale)
+        {
+            self.answered(event);
+        }
+    }
+
     /// The provider has answered the earliest event of this kind; returns it.
     pub(super) fn answered(&mut self, event: ClientEvent) -> Option<Json> {
         let index = self.steps.iter().position(|step| is_said(step, event))?;
-        let Some(Step::Said(_, json)) = self.steps.remove(index) else {
+        let Some(Step::Said(_, json, _)) = self.steps.remove(index) else {
             return None;
         };
         self.events -= 1;
@@ -207,7 +225,11 @@ impl Uplink {
     /// Tells a new link all of it; the timeline begins anew with what it is told. Calls `heard` with
     /// the length of each piece of sound, and when it was received. What nothing depends on is told
     /// once.
-    pub(super) fn retell(&mut self, mut heard: impl FnMut(Duration, Instant)) -> Vec<ToVoice> {
+    pub(super) fn retell(
+        &mut self,
+        now: Instant,
+        mut heard: impl FnMut(Duration, Instant),
+    ) -> Vec<ToVoice> {
         let mut messages: Vec<ToVoice> = vec![];
         let mut run: Option<(BytesMut, Instant)> = None;
         let (format, mut position) = (self.format, Duration::ZERO);
@@ -233,7 +255,8 @@ impl Uplink {
                     sound.extend_from_slice(payload);
                     *last = *received;
                 }
-                Step::Said(_, json) => {
+                Step::Said(_, json, told) => {
+                    *told = now;
                     finish(&mut run, &mut messages);
                     messages.push(ToVoice::Event(json.clone()));
                 }
@@ -261,7 +284,7 @@ impl Uplink {
 
     fn drop_oldest_event(&mut self) -> bool {
         let oldest = self.steps.iter().find_map(|step| match step {
-            Step::Said(event, _) => Some(*event),
+            Step::Said(event, ..) => Some(*event),
             Step::Sound { .. } => None,
         });
 
@@ -299,7 +322,7 @@ impl Uplink {
 }
 
 fn is_said(step: &Step, wanted: ClientEvent) -> bool {
-    matches!(step, Step::Said(event, _) if *event == wanted)
+    matches!(step, Step::Said(event, ..) if *event == wanted)
 }
 
 fn end(step: &Step) -> Option<Duration> {
@@ -351,11 +374,11 @@ mod tests {
         say(&mut uplink, ClientEvent::Other, "retrieve", false);
 
         let mut heard = ms(0);
-        let told = shown(&uplink.retell(|length, _| heard += length));
+        let told = shown(&uplink.retell(Instant::now(), |length, _| heard += length));
 
         assert_eq!(told, ["40ms", "commit", "create", "60ms", "retrieve"]);
         assert_eq!(heard, ms(100));
-        let again = shown(&uplink.retell(|_, _| {}));
+        let again = shown(&uplink.retell(Instant::now(), |_, _| {}));
         assert_eq!(again, ["40ms", "commit", "create", "60ms"]);
     }
 
@@ -369,7 +392,7 @@ mod tests {
         let sound = uplink.commit(None).unwrap();
 
         assert_eq!(sound.duration(), ms(40));
-        assert_eq!(shown(&uplink.retell(|_, _| {})), ["60ms"]);
+        assert_eq!(shown(&uplink.retell(Instant::now(), |_, _| {})), ["60ms"]);
         assert!(!uplink.expects_any());
     }
 
@@ -382,14 +405,14 @@ mod tests {
 
         uplink.clear();
 
-        assert_eq!(shown(&uplink.retell(|_, _| {})), ["60ms"]);
+        assert_eq!(shown(&uplink.retell(Instant::now(), |_, _| {})), ["60ms"]);
     }
 
     #[test]
     fn positions_begin_anew_with_each_link() {
         let mut uplink = uplink();
         hear(&mut uplink, 5_000, true);
-        uplink.retell(|_, _| {});
+        uplink.retell(Instant::now(), |_, _| {});
         hear(&mut uplink, 200, true);
 
         uplink.begin_turn(ms(900));
@@ -398,6 +421,28 @@ mod tests {
             ms(300),
             "of the second that was told, and 200"
         );
+    }
+
+    #[test]
+    fn a_provider_that_is_there_has_answered_after_ten_seconds() {
+        let mut uplink = uplink();
+        let t0 = Instant::now();
+        for (event, at) in [
+            (ClientEvent::CreateItem, 0),
+            (ClientEvent::CreateResponse, 5_000),
+        ] {
+            uplink
+                .say(event, &"event".into(), true, t0 + ms(at))
+                .unwrap();
+        }
+
+        uplink.settle(t0 + ms(10_000));
+
+        assert!(!uplink.expects(ClientEvent::CreateItem));
+        assert!(uplink.expects(ClientEvent::CreateResponse));
+        uplink.retell(t0 + ms(60_000), |_, _| {});
+        uplink.settle(t0 + ms(69_999));
+        assert!(uplink.expects_any(), "another link has as long");
     }
 
     #[test]
@@ -416,10 +461,14 @@ mod tests {
         assert_eq!(first.as_str(), EVENTS.to_string(), "the latest are kept");
 
         say(&mut uplink, ClientEvent::Other, "fits", false);
-        let more = uplink.say(ClientEvent::Other, &"more".into(), false);
+        let now = Instant::now();
+        let more = uplink.say(ClientEvent::Other, &"more".into(), false, now);
         assert_eq!(more, Err(Full));
         let long = Json::from("x".repeat(EVENT_BYTES + 1));
-        assert_eq!(uplink.say(ClientEvent::CreateItem, &long, true), Err(Full));
+        assert_eq!(
+            uplink.say(ClientEvent::CreateItem, &long, true, now),
+            Err(Full)
+        );
     }
 
     fn uplink() -> Uplink {
@@ -438,7 +487,9 @@ mod tests {
     }
 
     fn say(uplink: &mut Uplink, event: ClientEvent, text: &str, linked: bool) {
-        uplink.say(event, &text.into(), linked).unwrap();
+        uplink
+            .say(event, &text.into(), linked, Instant::now())
+            .unwrap();
     }
 
     fn shown(messages: &[ToVoice]) -> Vec<String> {

@@ -310,7 +310,7 @@ impl Session {
         messages.extend(
             upstream
                 .uplink
-                .retell(|length, at| input.advance(length, at)),
+                .retell(now, |length, at| input.advance(length, at)),
         );
         let again = upstream.owed == Owed::Answer;
         if again {
@@ -361,6 +361,7 @@ impl Session {
         let (Link::Up(_), Some(term)) = (self.voice, self.upstream.term) else {
             return;
         };
+        self.upstream.uplink.settle(now);
         if term.replace_at <= now && !self.is_ending() {
             self.dial();
         }
