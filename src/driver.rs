@@ -24,7 +24,7 @@ use crate::core::port::{
     CloseReason, Device, Fault, FromClient, FromIssuer, FromTools, ToClient, ToIssuer, ToTools,
     ToVoice,
 };
-use crate::core::session::{Effect, Input, Loss, Neighbor, Session};
+use crate::core::session::{Effect, Input, Loss, Neighbor, Session, Snapshot};
 use crate::core::tally::Ledger;
 use crate::driver::links::Links;
 
@@ -52,13 +52,16 @@ pub struct Line<Out, In> {
 pub struct Lines {
     /// Absent where the provider carries the call's sound itself, until a client joins.
     pub client: Option<ClientLine>,
-    pub voice: VoiceLine,
+    /// The first link; absent where one is dialed for a session that is begun again.
+    pub voice: Option<VoiceLine>,
     /// For the links that follow.
     pub dialer: Dialer,
     /// Those who come while the session runs.
     pub arrivals: mpsc::Receiver<Arrival>,
     /// Who carries out the relay's own tools.
     pub tools: Tools,
+    /// Keeps what the session is to be begun again from.
+    pub keeper: Keeper,
     /// Shows the session to others.
     pub observer: Observer,
 }
@@ -92,6 +95,9 @@ pub fn no_tools() -> Tools {
     })
 }
 
+/// Who keeps a session's snapshots: at once, in memory, or not at all.
+pub type Keeper = Box<dyn FnMut(Snapshot) + Send>;
+
 /// What tells a session to end.
 #[derive(Clone, Debug)]
 pub struct Signals {
@@ -118,6 +124,7 @@ pub async fn run(
         dialer,
         mut arrivals,
         tools,
+        mut keeper,
         mut observer,
     } = lines;
     let mut links = Links::new(voice, dialer);
@@ -170,6 +177,10 @@ pub async fn run(
                 }
                 Effect::Count(tally) => {
                     ledger(tally);
+                    None
+                }
+                Effect::Save(snapshot) => {
+                    keeper(*snapshot);
                     None
                 }
                 Effect::Close(reason) => break 'session reason,
@@ -623,13 +634,14 @@ mod tests {
             };
             let lines = Lines {
                 client: Some(line),
-                voice: VoiceLine {
+                voice: Some(VoiceLine {
                     line: Line { outbox, inbox },
                     tasks: JoinSet::new(),
-                },
+                }),
                 dialer: Box::new(|_| None),
                 arrivals: comings,
                 tools: no_tools(),
+                keeper: Box::new(|_| {}),
                 observer: Observer::nobody(),
             };
             let config =

@@ -17,6 +17,7 @@ pub mod media;
 pub mod provider;
 pub mod server;
 pub mod sim;
+pub mod store;
 pub mod telemetry;
 pub mod tools;
 pub mod wire;

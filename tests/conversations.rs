@@ -176,6 +176,8 @@ impl Replay {
                     format!("record: {} {:?}", sample.hop.name(), sample.took)
                 }
                 Effect::Count(tally) => format!("count: {tally:?}"),
+                // It is made of what is said here anyway.
+                Effect::Save(_) => continue,
                 Effect::Close(reason) => format!("close: {reason:?}"),
             };
             writeln!(self.actual, "    {millis} {line}").expect("a string takes it");

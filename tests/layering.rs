@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["clock", "core", "media", "wire"]),
     ("tools", &["clock", "core", "wire"]),
     ("driver", &["clock", "core"]),
+    ("store", &["core"]),
     (
         "sim",
         &[
@@ -40,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "gateway",
             "provider",
             "sim",
+            "store",
             "telemetry",
             "tools",
             "wire",

@@ -13,6 +13,20 @@ pub struct Item {
     pub body: Body,
 }
 
+impl Item {
+    /// How many bytes its words have.
+    pub fn weight(&self) -> usize {
+        match &self.body {
+            Body::Message { words, .. } => words.text.0.len(),
+            Body::Call {
+                name, arguments, ..
+            } => name.len() + arguments.0.len(),
+            Body::Output { output, .. } => output.0.len(),
+            Body::Other(json) => json.as_str().len(),
+        }
+    }
+}
+
 /// What it holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Body {

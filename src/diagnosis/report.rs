@@ -113,6 +113,8 @@ pub struct Connectivity {
     pub provider: String,
     /// `opening`, `up` or `down`.
     pub link: String,
+    /// Counts the links of this session.
+    pub link_number: Option<u64>,
     pub provider_heard_ago_ms: Option<u64>,
     pub link_lost: u64,
     pub link_lost_lately: usize,
@@ -167,6 +169,16 @@ pub struct Replay {
     /// Frames of the person's sound that have come.
     pub last_user_audio_seq: u64,
     pub audio_sent_ms: u64,
+    /// Items of the conversation that the next link would be told of ...
+    pub items: usize,
+    /// ... and the length of the summary of those before them.
+    pub summary_bytes: usize,
+    /// The person's sound that has no answer yet.
+    pub unanswered_audio_ms: u64,
+    /// Events of the client's that the provider has not answered.
+    pub unanswered_events: usize,
+    /// An answer was lost with its link, and is to be asked for again.
+    pub answer_owed: bool,
     /// Messages that wait for a client that is away.
     pub events_waiting: usize,
     /// Messages more than are kept for it.
@@ -298,6 +310,7 @@ impl Clock<'_> {
             link: facts
                 .map_or("unknown", |facts| facts.link.name())
                 .to_owned(),
+            link_number: facts.map(|facts| facts.replay.link),
             provider_heard_ago_ms: self.ago(course.provider_heard),
             link_lost: course.link_losses.count(),
             link_lost_lately: course.link_losses.since(self.lately()),
@@ -369,6 +382,7 @@ impl Clock<'_> {
             Some(Presence::Away { waiting, lost, .. }) => (*waiting, *lost),
             Some(Presence::Present { .. } | Presence::Vacant) | None => (0, 0),
         };
+        let replay = facts.map(|facts| facts.replay);
         let open = facts.and_then(|facts| facts.open.last().cloned());
         let last = || {
             let responses = journal
@@ -381,6 +395,11 @@ impl Clock<'_> {
             response_id: open.or_else(last).map(|id| id.to_string()),
             last_user_audio_seq: self.course.audio_in,
             audio_sent_ms: facts.map_or(0, |facts| ms(facts.sent)),
+            items: replay.map_or(0, |replay| replay.items),
+            summary_bytes: replay.map_or(0, |replay| replay.summary),
+            unanswered_audio_ms: replay.map_or(0, |replay| ms(replay.sound)),
+            unanswered_events: replay.map_or(0, |replay| replay.events),
+            answer_owed: replay.is_some_and(|replay| replay.owes),
             events_waiting: waiting,
             events_lost: lost,
         }

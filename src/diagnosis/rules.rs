@@ -275,6 +275,15 @@ fn link(report: &Report) -> Option<Finding> {
              network between.",
         ));
     }
+    if report.status == Status::Running && to.link == "lost" {
+        return Some(Finding::new(
+            Step::Connectivity,
+            Level::Fail,
+            format!("the provider's link is lost ({how}), and another is looked for"),
+            "It is given up after `recovery.window`. `voxline doctor` on the relay's host tells \
+             whether a link can be opened.",
+        ));
+    }
     (report.status == Status::Running && to.link == "down").then(|| {
         Finding::new(
             Step::Connectivity,
@@ -467,7 +476,7 @@ mod tests {
     #[test]
     fn each_trouble_is_named_where_it_belongs() {
         type Break = fn(&mut Report);
-        let cases: [(Break, Step, &str); 13] = [
+        let cases: [(Break, Step, &str); 14] = [
             (
                 |r| r.auth.credential = "expired".into(),
                 Step::Auth,
@@ -522,6 +531,11 @@ mod tests {
                 },
                 Step::Connectivity,
                 "lost 3 times within 10 min; the last time: 1011",
+            ),
+            (
+                |r| r.connectivity.link = "lost".into(),
+                Step::Connectivity,
+                "another is looked for",
             ),
             (
                 |r| r.connectivity.link = "down".into(),

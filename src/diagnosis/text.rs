@@ -88,7 +88,8 @@ impl Report {
         append(&mut client, "connected for", to.connected_for_ms);
         append(&mut client, "heard before", to.client_heard_ago_ms);
         append(&mut client, "waited for another", to.away_for_another_ms);
-        let mut link = format!("{} ({})", to.link, to.provider);
+        let number = to.link_number.unwrap_or_default();
+        let mut link = format!("{}, number {number} ({})", to.link, to.provider);
         append(&mut link, "heard before", to.provider_heard_ago_ms);
         let mut losses = format!("{}, {} of them lately", to.link_lost, to.link_lost_lately);
         if let Some(how) = &to.last_link_loss {
@@ -184,6 +185,22 @@ impl Report {
                 replay.last_user_audio_seq.to_string(),
             ),
             ("audio sent", seconds(replay.audio_sent_ms)),
+            (
+                "conversation",
+                format!(
+                    "{} items, {} bytes of summary before them",
+                    replay.items, replay.summary_bytes
+                ),
+            ),
+            (
+                "unanswered",
+                format!(
+                    "{} of sound, {} events, an answer owed: {}",
+                    seconds(replay.unanswered_audio_ms),
+                    replay.unanswered_events,
+                    yes(replay.answer_owed)
+                ),
+            ),
             (
                 "waiting for client",
                 format!(

@@ -228,8 +228,16 @@ pub(super) fn replay(config: &Config) -> Vec<Finding> {
         config.diagnosis.events, config.diagnosis.ended
     );
 
+    let link = format!(
+        "a link that is lost is replaced within {} s (`recovery.window`), and told of up to {} \
+         items (`recovery.history`)",
+        config.recovery.window.as_secs(),
+        config.recovery.history
+    );
+
     vec![
         Finding::new(Step::Replay, Level::Ok, says, ""),
+        Finding::new(Step::Replay, Level::Ok, link, ""),
         Finding::new(Step::Replay, Level::Ok, kept, ""),
     ]
 }

@@ -39,9 +39,9 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(first: VoiceLine, dialer: Dialer) -> Self {
+    pub(super) fn new(first: Option<VoiceLine>, dialer: Dialer) -> Self {
         Self {
-            current: Some(first),
+            current: first,
             next: None,
             dialer,
             dialing: None,

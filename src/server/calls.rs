@@ -77,7 +77,7 @@ pub(crate) async fn create(
 
 /// Answers a client that comes back to its call.
 async fn resume(
-    app: &App,
+    app: &Arc<App>,
     caller: &Caller,
     id: &SessionId,
     heard: Option<Duration>,

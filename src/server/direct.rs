@@ -61,9 +61,10 @@ pub(crate) async fn call(
                         if answered.send(Ok(created.answer)).is_ok() {
                             let parts = Parts {
                                 identity,
-                                link,
+                                link: Some(link),
                                 opening: None,
                                 playback: Playback::Provider,
+                                restored: None,
                                 client: None,
                             };
                             converse(Arc::clone(&own), floor, parts).await;

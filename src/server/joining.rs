@@ -15,6 +15,7 @@ use crate::driver::{Arrival, SIDEBAND_QUEUE};
 use crate::server::App;
 use crate::server::error::ApiError;
 use crate::server::fields::shown;
+use crate::server::revival::revive;
 use crate::server::session::{
     Answer, INVALID, QUEUE, on_webrtc, on_websocket, over_webrtc, over_websocket, unanswered,
 };
@@ -33,7 +34,7 @@ pub(crate) enum Role {
 /// Finds the session to which a resume token leads, for a client that comes like this: the
 /// transport of a session that the relay plays may change.
 pub(crate) fn returning(
-    app: &App,
+    app: &Arc<App>,
     caller: &Caller,
     id: &SessionId,
     carrier: Carrier,
@@ -41,6 +42,7 @@ pub(crate) fn returning(
     let conversation = app
         .sessions
         .find(id, caller)
+        .or_else(|| revive(app, caller, id))
         .ok_or_else(Conversation::gone)?;
     let has = match conversation.media {
         Media::Relay if carrier.relay_plays() => return Ok(conversation),

@@ -11,6 +11,7 @@ mod body;
 mod calls;
 mod certificate;
 mod connections;
+mod dialing;
 mod direct;
 mod discovery;
 mod error;
@@ -24,6 +25,7 @@ mod pages;
 mod past;
 mod probe;
 mod realtime;
+mod revival;
 mod routes;
 mod secrets;
 mod session;
@@ -53,9 +55,11 @@ use crate::provider::{Patience, Upstream};
 use crate::server::admission::Admission;
 use crate::server::certificate::SelfSigned;
 use crate::server::connections::{Connections, Ports};
+use crate::server::revival::Kept;
 use crate::server::sessions::Sessions;
 use crate::server::tls::Tls;
 use crate::sim::{self, Sim};
+use crate::store::Store;
 use crate::telemetry::{self, Counters, Latencies};
 use crate::tools::{Tools, ToolsError};
 
@@ -65,6 +69,9 @@ pub use crate::server::probe::{certificate_end, open_link};
 /// WebSockets that are being told at one time why they are turned away. Beyond these the answer
 /// is a plain HTTP error, which costs nothing to hold.
 const REFUSALS: usize = 64;
+
+/// Sessions that are kept to be begun again, for each one that may run.
+const KEPT: usize = 2;
 
 /// A relay that holds its ports.
 pub struct Server {
@@ -86,6 +93,7 @@ pub(crate) struct App {
     authority: Arc<Authority>,
     admission: Arc<Admission>,
     sessions: Sessions,
+    store: Store<Kept>,
     refusals: Arc<Semaphore>,
 }
 
@@ -162,6 +170,10 @@ impl Server {
             recorder,
             counters: Arc::new(Counters::new(&[])),
             authority: Arc::new(Authority::open(config.auth.clone(), clock::wall())?),
+            store: Store::new(
+                KEPT * config.limits.sessions as usize,
+                config.tuning.resume_window,
+            ),
             sessions: Sessions::new(Arc::clone(&admission), config.diagnosis),
             admission,
             refusals: Arc::new(Semaphore::new(REFUSALS)),

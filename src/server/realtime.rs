@@ -142,7 +142,7 @@ fn in_band(status: StatusCode) -> Option<u16> {
 }
 
 fn judge(
-    app: &App,
+    app: &Arc<App>,
     caller: Caller,
     parameters: Parameters,
     offered: Carrier,

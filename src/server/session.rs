@@ -1,6 +1,6 @@
 //! Joins legs, a voice link and a driver into one conversation.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::ws::close_code;
@@ -18,17 +18,19 @@ use crate::clock;
 use crate::config::{self, Config};
 use crate::core::ids::SessionId;
 use crate::core::playout::PlayoutConfig;
-use crate::core::port::{Device, DialFailure, FromClient, ToClient, ToDialer};
-use crate::core::session::{Access, Playback, RecoveryConfig, Session, SessionConfig};
+use crate::core::port::{Device, FromClient, ToClient};
+use crate::core::session::{Access, Playback, RecoveryConfig, Session, SessionConfig, Snapshot};
 use crate::core::token::{Renewal, RotationConfig};
-use crate::driver::{self, ClientLine, Dialer, Issuer, Line, Lines, VoiceLine};
+use crate::driver::{self, ClientLine, Issuer, Line, Lines};
 use crate::gateway::Opening;
 use crate::provider::OpenError;
 use crate::provider::realtime::Link;
 use crate::server::App;
 use crate::server::admission::{Handshake, Owner, Slot};
+use crate::server::dialing::dialer;
 use crate::server::error::ApiError;
 use crate::server::issuer::{self, Terms};
+use crate::server::revival::{Custody, Kept};
 use crate::server::sessions::{Floor, Leg, Media, Newcomer, Tokens};
 use crate::server::wanted::Wanted;
 use crate::tools;
@@ -57,15 +59,21 @@ pub(crate) struct Identity {
     owner: Owner,
     access: Access,
     issuer: Issuer,
+    tokens: Tokens,
+    /// The name of the client's device, if it showed one.
+    device: Option<String>,
 }
 
 /// What a conversation is made of.
 pub(crate) struct Parts {
     pub(crate) identity: Identity,
-    pub(crate) link: Link,
+    /// Absent where the session is begun again, and dials.
+    pub(crate) link: Option<Link>,
     /// For the links that follow; absent where the session ends with the first.
     pub(crate) opening: Option<Opening>,
     pub(crate) playback: Playback,
+    /// What the session is begun again from.
+    pub(crate) restored: Option<Snapshot>,
     /// Absent where the provider has the client's leg.
     pub(crate) client: Option<(ClientLine, Leg)>,
 }
@@ -95,9 +103,10 @@ pub(crate) async fn call(
     let tokens = Tokens::of(&opener.caller);
     let parts = Parts {
         identity: opener.identity(app, &tokens),
-        link,
+        link: Some(link),
         opening: Some(opening),
         playback,
+        restored: None,
         client: None,
     };
     let Opener { id, slot, .. } = opener;
@@ -148,9 +157,10 @@ pub(crate) fn websocket(app: &Arc<App>, opener: Opener, leg: websocket::Leg, wan
                 Ok(link) => {
                     let parts = Parts {
                         identity,
-                        link,
+                        link: Some(link),
                         opening: Some(opening),
                         playback,
+                        restored: None,
                         client: Some(on_websocket(leg, QUEUE)),
                     };
                     converse(own, floor, parts).await;
@@ -164,22 +174,46 @@ pub(crate) fn websocket(app: &Arc<App>, opener: Opener, leg: websocket::Leg, wan
 
 impl Opener {
     pub(crate) fn identity(&self, app: &App, tokens: &Tokens) -> Identity {
+        let owner = self.slot.owner().clone();
+        let device = self.device.clone();
+        Identity::new(
+            app,
+            self.id.clone(),
+            &self.caller,
+            owner,
+            device,
+            tokens.clone(),
+        )
+    }
+}
+
+impl Identity {
+    pub(crate) fn new(
+        app: &App,
+        id: SessionId,
+        caller: &Caller,
+        owner: Owner,
+        device: Option<String>,
+        tokens: Tokens,
+    ) -> Self {
         let terms = Terms {
             window: app.config.tuning.resume_window,
             length: app.config.limits.session_length,
         };
-        Identity {
-            id: self.id.clone(),
-            owner: self.slot.owner().clone(),
-            access: access(app, &self.caller),
+        Self {
+            access: access(app, caller),
             issuer: issuer::issuer(
                 Arc::clone(&app.authority),
-                self.id.clone(),
-                &self.caller,
-                self.device.clone(),
+                id.clone(),
+                caller,
+                device.clone(),
                 terms,
                 tokens.clone(),
             ),
+            id,
+            owner,
+            tokens,
+            device,
         }
     }
 }
@@ -279,34 +313,50 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         line
     });
     let (arriving, arrivals) = mpsc::channel(1);
-    let lines = Lines {
-        client,
-        voice: parts.link.into(),
-        dialer: dialer(Arc::clone(&app), parts.opening.clone()),
-        arrivals,
-        tools: tools(&app, &parts.identity),
-        observer,
-    };
     let opened = clock::now();
+    let tools = tools(&app, &parts.identity);
     let Identity {
         id,
         owner,
         access,
         issuer,
+        tokens,
+        device,
     } = parts.identity;
+    let opening = parts.opening.map(Mutex::new).map(Arc::new);
+    let custody = Custody::new(Arc::clone(&app), id.clone());
+    let kept = opening.clone().map(|opening| Kept {
+        owner: owner.clone(),
+        playback: parts.playback,
+        tokens,
+        device,
+        opening,
+    });
+    let recovers = opening.is_some();
+    let lines = Lines {
+        client,
+        voice: parts.link.map(Into::into),
+        dialer: dialer(Arc::clone(&app), opening),
+        arrivals,
+        tools,
+        keeper: custody.keeper(kept),
+        observer,
+    };
     // Until now a revocation did not find it.
     let verdict = app.authority.verdict(owner.holder(&id), clock::wall());
     if verdict.is_err() {
         signals.revoked.cancel();
     }
-    let recovers = parts.opening.is_some();
     let offered = match parts.playback {
         // The client's own connection to the provider could hide nothing.
         Playback::Provider => Arc::default(),
         Playback::Relay(_) | Playback::Client => app.tools.names(),
     };
     let settings = settings(&app.config, id, parts.playback, access, recovers, offered);
-    let session = Session::new(settings, opened);
+    let session = match parts.restored {
+        Some(snapshot) => Session::restore(settings, snapshot, opened),
+        None => Session::new(settings, opened),
+    };
     tracing::info!("Session opened");
     let driving = driver::run(
         session,
@@ -334,57 +384,19 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         reason = driving => reason,
         () = hosting => unreachable!("it never ends"),
     };
+    custody.release();
     drop(newcomers);
     while legs.join_next().await.is_some() {}
     let open_for = clock::now() - opened;
     tracing::info!(?reason, ?open_for, "Session closed");
 }
 
-/// Opens a session's further links, with the settings that its client has by then.
-fn dialer(app: Arc<App>, opening: Option<Opening>) -> Dialer {
-    let span = tracing::Span::current();
-    let mut opening = opening;
-    Box::new(move |question| {
-        let opening = opening.as_mut()?;
-        match question {
-            ToDialer::Adopt(update) => {
-                opening.adopt(&update);
-                None
-            }
-            ToDialer::Open => {
-                let (app, opening) = (Arc::clone(&app), opening.clone());
-                let dialing = async move {
-                    let opened = app.gateway.open(&opening).await;
-                    opened.map(Into::into).map_err(|error| failure(&error))
-                };
-                Some(Box::pin(dialing.instrument(span.clone())))
-            }
-        }
-    })
-}
-
-fn failure(error: &OpenError) -> DialFailure {
-    match error {
-        OpenError::Refused(_) | OpenError::Credential(_) => DialFailure::Refused,
-        OpenError::Busy { retry_after, .. } => DialFailure::Busy {
-            retry_after: *retry_after,
-        },
-        OpenError::Resting { .. } => DialFailure::Resting,
-        OpenError::Unreachable(_) => DialFailure::Unreachable,
-    }
-}
-
-impl From<Link> for VoiceLine {
-    fn from(link: Link) -> Self {
-        let Link {
-            outbox,
-            inbox,
-            tasks,
-        } = link;
-        Self {
-            line: Line { outbox, inbox },
-            tasks,
-        }
+/// How the sound of a session travels, by who plays it.
+pub(crate) fn media(playback: Playback) -> Media {
+    match playback {
+        Playback::Relay(_) => Media::Relay,
+        Playback::Client => Media::WebSocket,
+        Playback::Provider => Media::Direct,
     }
 }
 

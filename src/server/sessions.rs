@@ -222,6 +222,12 @@ impl Sessions {
             .count()
     }
 
+    /// Lets all tasks die, as a fault would.
+    #[cfg(test)]
+    pub(crate) fn abort_all(&self) {
+        lock(&self.tasks).abort_all();
+    }
+
     pub(crate) fn count(&self) -> usize {
         lock(&self.running).len()
     }

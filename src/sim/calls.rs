@@ -225,14 +225,15 @@ impl Call {
                 outbox: to_client,
                 inbox: from_client,
             }),
-            voice: VoiceLine {
+            voice: Some(VoiceLine {
                 line: Line { outbox, inbox },
                 tasks,
-            },
+            }),
             // The provider's own calls end with their link.
             dialer: Box::new(|_| None),
             arrivals: self.arrived,
             tools: driver::no_tools(),
+            keeper: Box::new(|_| {}),
             observer: Observer::nobody(),
         };
         let signals = Signals {

@@ -548,7 +548,11 @@ impl World {
                 Effect::Issuer(question) => self.answer(question),
                 Effect::Count(tally) => self.check_count(tally),
                 Effect::Voice(message) => self.check_voice(message),
-                Effect::Next(_) | Effect::Switch | Effect::HangUp | Effect::Dialer(_) => {
+                Effect::Next(_)
+                | Effect::Switch
+                | Effect::HangUp
+                | Effect::Dialer(_)
+                | Effect::Save(_) => {
                     self.promise(false, "a session that ends with its link opens no other");
                 }
                 Effect::Tool(call) => self.check_tool(call),

@@ -165,7 +165,8 @@ impl Course {
             | Effect::HangUp
             | Effect::Dialer(_)
             | Effect::Tool(_)
-            | Effect::Record(_) => {}
+            | Effect::Record(_)
+            | Effect::Save(_) => {}
         }
     }
 

@@ -34,6 +34,7 @@ pub(super) fn passed_on(effect: &Effect) -> Option<(Party, Duration)> {
         | Effect::Issuer(_)
         | Effect::Record(_)
         | Effect::Count(_)
+        | Effect::Save(_)
         | Effect::Close(_) => None,
     }
 }
@@ -227,7 +228,7 @@ pub(super) fn of_effect(effect: &Effect, name_of: NameOf, add: &mut impl FnMut(N
             }),
         )),
         // What is timed and counted is shown elsewhere.
-        Effect::Record(_) | Effect::Count(_) => {}
+        Effect::Record(_) | Effect::Count(_) | Effect::Save(_) => {}
         Effect::Close(reason) => {
             let closed = Note::new(Relay, Operator, Word::new("closed"));
             add(closed.detailed(Word::new(reason.name())));

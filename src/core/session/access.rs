@@ -64,6 +64,15 @@ impl Keys {
         Some(rotation.standing(now))
     }
 
+    /// The client was given this to come back with, in a life before.
+    pub(super) fn came_back(&mut self, resume: Option<Token>) {
+        self.resume = resume;
+    }
+
+    pub(super) fn resume(&self) -> Option<Token> {
+        self.resume.clone()
+    }
+
     /// Returns whether a client that is lost has the means to come back.
     pub(super) fn can_return(&self) -> bool {
         self.resume.is_some()

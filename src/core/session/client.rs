@@ -80,6 +80,7 @@ impl Session {
 
     /// Sound for the provider, and for the next one, should this one be lost before it has answered.
     fn on_microphone(&mut self, payload: Bytes, received: Instant) {
+        self.sounds += 1;
         let session = self.upstream.latest;
         if self.is_direct() || matches!(self.voice, Link::Opening | Link::Down) {
             return;

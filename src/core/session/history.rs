@@ -18,6 +18,7 @@ use crate::core::ids::ItemId;
 use crate::core::item::{Body, Item, Role, Words};
 use crate::core::port::{Restored, Stage, ToVoice, Utterance};
 use crate::core::session::history::summary::Summary;
+use crate::core::session::snapshot::Abridged;
 
 /// What all items together may say.
 const BYTES: usize = 256 << 10;
@@ -281,6 +282,26 @@ impl History {
         ToVoice::All(vec![deletion, ToVoice::Restore(restored)])
     }
 
+    /// Returns what is kept of it elsewhere: what was said, and not the sound of it.
+    pub(super) fn contents(&self) -> (Vec<Item>, Abridged) {
+        let done = self.entries.iter().filter(|entry| entry.done);
+
+        (
+            done.map(|entry| entry.item.clone()).collect(),
+            self.summary.lines(),
+        )
+    }
+
+    /// Takes what was kept.
+    pub(super) fn refill(&mut self, items: Vec<Item>, summary: &Abridged) {
+        self.summary = Summary::of(summary);
+        self.entries = items
+            .into_iter()
+            .map(|item| Entry::new(item, Stage::Done, RELAY))
+            .collect();
+        self.fold();
+    }
+
     pub(super) fn facts(&self) -> (usize, usize) {
         (self.entries.len(), self.summary.len())
     }
@@ -382,14 +403,7 @@ impl Entry {
     }
 
     fn weight(&self) -> usize {
-        match &self.item.body {
-            Body::Message { words, .. } => words.text.0.len(),
-            Body::Call {
-                name, arguments, ..
-            } => name.len() + arguments.0.len(),
-            Body::Output { output, .. } => output.0.len(),
-            Body::Other(json) => json.as_str().len(),
-        }
+        self.item.weight()
     }
 }
 

@@ -5,6 +5,7 @@ use crate::core::port::{
     CloseReason, Device, FromClient, FromDialer, FromIssuer, FromTools, FromVoice, ToClient,
     ToDialer, ToIssuer, ToTools, ToVoice,
 };
+use crate::core::session::snapshot::Snapshot;
 use crate::core::tally::Tally;
 
 /// Something happened.
@@ -68,5 +69,7 @@ pub enum Effect {
     Issuer(ToIssuer),
     Record(Sample),
     Count(Tally),
+    /// This is to be kept, in place of what was kept before.
+    Save(Box<Snapshot>),
     Close(CloseReason),
 }

@@ -43,6 +43,7 @@ mod reach;
 mod recent;
 mod recovery;
 mod seat;
+mod snapshot;
 mod speaker;
 mod tools;
 mod turns;
@@ -69,6 +70,7 @@ use crate::core::session::reach::Reach;
 use crate::core::session::recent::Recent;
 use crate::core::session::recovery::Cause;
 use crate::core::session::seat::Seat;
+use crate::core::session::snapshot::Saving;
 use crate::core::session::speaker::Speaker;
 use crate::core::session::tools::Tools;
 use crate::core::session::upstream::{Link, Owed, Upstream};
@@ -77,6 +79,7 @@ use crate::core::tally::Tally;
 pub use config::{Access, Playback, SessionConfig};
 pub use io::{Effect, Input, Loss, Neighbor};
 pub use recovery::{Cause as RecoveryCause, Fallback, Plan, Reason, RecoveryConfig, plan};
+pub use snapshot::{Abridged, Snapshot};
 pub use upstream::ReplayFacts;
 
 /// The state of one conversation.
@@ -98,6 +101,8 @@ pub struct Session {
     speaker: Speaker,
     barge_in: BargeIn,
     input: InputClock,
+    /// Counts the pieces of the person's sound.
+    sounds: u64,
     /// The person is speaking.
     hearing: bool,
     turn: Turn,
@@ -113,6 +118,7 @@ pub struct Session {
     /// Responses that are done or were cut: what still arrives of them is dropped.
     over: Recent,
     last_activity: Instant,
+    saving: Saving,
     ending: Ending,
     effects: VecDeque<Effect>,
 }
@@ -176,6 +182,7 @@ impl Session {
             speaker: Speaker::new(config.playback, now),
             barge_in: BargeIn::new(now),
             input: InputClock::default(),
+            sounds: 0,
             hearing: false,
             turn: Turn::None,
             turns: 0,
@@ -185,6 +192,7 @@ impl Session {
             cut: Recent::default(),
             over: Recent::default(),
             last_activity: now,
+            saving: Saving::default(),
             ending: Ending::new(config.max_length, now),
             effects: VecDeque::new(),
             config,
@@ -195,6 +203,7 @@ impl Session {
         if let Phase::Closed = self.phase {
             return;
         }
+        self.note_change(&input, now);
         match input {
             Input::Client(message) => self.handle_client(message, now),
             Input::Voice(message) => self.handle_voice(message, now),
@@ -278,6 +287,7 @@ impl Session {
             self.reach_timeout(),
             self.renewal_timeout(),
             self.links_timeout(),
+            self.save_timeout(),
             Some(self.idle_at()),
         ]
         .into_iter()
@@ -313,6 +323,7 @@ impl Session {
         }
         self.renew(now);
         self.end_in_time(now);
+        self.save(now);
     }
 
     /// All that there was to be heard has been heard.

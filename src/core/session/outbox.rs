@@ -23,6 +23,9 @@ const EVENTS: usize = 2048;
 const FEW: usize = 64;
 const FEW_BYTES: usize = 64 << 10;
 
+/// More events than a session says between two of its snapshots.
+const UNCOUNTED: u64 = 1 << 20;
+
 /// What a message without a text counts for.
 const SMALL: usize = 256;
 
@@ -70,6 +73,21 @@ impl Outbox {
             acknowledges: false,
             last: None,
         }
+    }
+
+    /// How many events there were.
+    pub(super) fn said(&self) -> u64 {
+        self.said
+    }
+
+    /// Goes on after so many events in a life before, and those that nobody has counted since: what
+    /// follows must not be taken for what the client has.
+    pub(super) fn go_on(&mut self, said: u64, last: Option<EventId>) {
+        self.said = said.saturating_add(UNCOUNTED);
+        self.had = self.said;
+        self.given_up = self.said;
+        self.last = last;
+        self.away = true;
     }
 
     /// How many messages wait for the client, or for its acknowledgement.

@@ -24,6 +24,11 @@ impl Seat {
         }
     }
 
+    /// Nobody is there, and somebody is waited for until then.
+    pub(super) fn parked(until: Instant) -> Self {
+        Self::Parked { until }
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self {
             Self::Parked { until } => Some(*until),

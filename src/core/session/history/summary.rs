@@ -5,7 +5,8 @@
 use std::collections::VecDeque;
 
 use crate::core::ids::ItemId;
-use crate::core::item::{Body, Item, Role, Words};
+use crate::core::item::{Body, Item, Role, Said, Words};
+use crate::core::session::snapshot::Abridged;
 
 /// How long a summary may be.
 pub(super) const BYTES: usize = 4 << 10;
@@ -57,6 +58,26 @@ impl Summary {
         {
             self.bytes -= oldest.len();
             self.forgotten += 1;
+        }
+    }
+
+    /// Takes what was kept of one.
+    pub(super) fn of(kept: &Abridged) -> Self {
+        let lines: VecDeque<_> = kept.lines.iter().map(|line| line.0.clone()).collect();
+
+        Self {
+            bytes: lines.iter().map(String::len).sum(),
+            revision: u32::from(!lines.is_empty()),
+            forgotten: kept.forgotten,
+            lines,
+        }
+    }
+
+    /// Returns what is kept of it elsewhere.
+    pub(super) fn lines(&self) -> Abridged {
+        Abridged {
+            lines: self.lines.iter().cloned().map(Said).collect(),
+            forgotten: self.forgotten,
         }
     }
 

@@ -62,6 +62,21 @@ impl Session {
         }
     }
 
+    /// There is no link yet for what was said on another.
+    pub(in crate::core::session) fn look_for_link(&mut self, now: Instant) {
+        let Some(config) = self.upstream.config else {
+            return;
+        };
+        let until = now + config.window;
+        self.voice = Link::Lost(Outage {
+            since: now,
+            until,
+            reason: Reason::Lost,
+        });
+        self.enter(Phase::Recovering { until });
+        self.dial();
+    }
+
     /// What to do without a link.
     pub(super) fn fallback(&self) -> Fallback {
         Fallback::Wait
