@@ -90,7 +90,8 @@ impl Session {
             payload,
         };
         if self.upstream.recovers() {
-            let detects = session.detects;
+            // While there is no link, nobody tells speech from silence.
+            let detects = session.detects && matches!(self.voice, Link::Up(_));
             self.upstream.uplink.hear(&frame, received, detects);
         }
         if let Link::Up(_) = self.voice {

@@ -32,6 +32,8 @@ pub(super) struct History {
     entries: VecDeque<Entry>,
     bytes: usize,
     summary: Summary,
+    /// The last item that went into it, and the link that has it as it was first said.
+    folded: Option<(ItemId, u64)>,
     /// What the person has just said, by the item that it is about to become.
     asked: Option<(ItemId, Frame)>,
 }
@@ -68,19 +70,21 @@ impl History {
             entries: VecDeque::new(),
             bytes: 0,
             summary: Summary::default(),
+            folded: None,
             asked: None,
         }
     }
 
-    /// Takes an item as the provider tells of it.
+    /// Takes an item as the provider tells of it. One that is done and not known was forgotten
+    /// before its end was told.
     pub(super) fn note(&mut self, item: Item, after: Option<&ItemId>, stage: Stage, link: u64) {
         if let Some(index) = self.index(&item.id) {
             if stage == Stage::Done {
                 self.entries[index].complete(item.body);
             }
-        } else {
+        } else if stage == Stage::Added {
             let sound = self.asked.take_if(|(asked, _)| *asked == item.id);
-            let mut entry = Entry::new(item, stage, link);
+            let mut entry = Entry::new(item, link);
             if let (Body::Message { words, .. }, Some((_, sound))) = (&mut entry.item.body, sound) {
                 words.sound = Some(sound.duration());
                 entry.sound = Some(sound);
@@ -165,8 +169,8 @@ impl History {
             role: Role::System,
             words: Words::written(text),
         };
-        let after = self.entries.back().map(|entry| entry.item.id.clone());
-        self.note(Item { id, body }, after.as_ref(), Stage::Done, RELAY);
+        self.entries.push_back(Entry::own(Item { id, body }));
+        self.fold();
     }
 
     /// What the person said has been answered.
@@ -226,6 +230,11 @@ impl History {
         spoken.any(|words| words.sound.is_some() && words.text.0.is_empty())
     }
 
+    /// Tells whether the provider has the whole of all there is.
+    pub(super) fn is_complete(&self) -> bool {
+        self.entries.iter().all(|entry| entry.done)
+    }
+
     /// Brings a link from what it was told to what there is: the rest, and what has changed. What is
     /// being said just now is told when it is complete.
     pub(super) fn restore(&self, told: &Told) -> (Vec<ToVoice>, Told) {
@@ -264,8 +273,8 @@ impl History {
         (messages, known)
     }
 
-    /// Tells anew of an item that a link was told of, as it is now.
-    pub(super) fn rewrite(&self, item: &ItemId) -> ToVoice {
+    /// Tells this link anew of an item that it was told of, as it is now.
+    pub(super) fn rewrite(&self, item: &ItemId, told: &Told, link: u64) -> ToVoice {
         let deletion = ToVoice::Delete(item.clone());
         let Some(index) = self.index(item) else {
             return deletion;
@@ -275,7 +284,7 @@ impl History {
             .map(|before| self.entries[before].item.id.clone());
         let restored = Restored {
             item: self.entries[index].item.clone(),
-            after: before.or_else(|| self.summary.item().map(|item| item.id)),
+            after: before.or_else(|| self.before_all(told, link)),
             sound: None,
         };
 
@@ -297,9 +306,22 @@ impl History {
         self.summary = Summary::of(summary);
         self.entries = items
             .into_iter()
-            .map(|item| Entry::new(item, Stage::Done, RELAY))
+            .map(Entry::own)
             .collect();
         self.fold();
+    }
+
+    /// What comes before all of these on a link: the last that was folded, if it has that, or the
+    /// summary.
+    fn before_all(&self, told: &Told, link: u64) -> Option<ItemId> {
+        let folded = self.folded.as_ref();
+        let has = |(id, of): &&(ItemId, u64)| *of == link || told.has(id);
+        let summary = || self.summary.item().map(|item| item.id);
+
+        folded
+            .filter(has)
+            .map(|(id, _)| id.clone())
+            .or_else(|| summary().filter(|id| told.has(id)))
     }
 
     pub(super) fn facts(&self) -> (usize, usize) {
@@ -314,6 +336,7 @@ impl History {
             };
             self.bytes -= oldest.weight();
             self.summary.add(&oldest.item.body);
+            self.folded = Some((oldest.item.id.clone(), oldest.link));
             if let Body::Call { call: of, .. } = &oldest.item.body {
                 let output = |entry: &Entry| matches!(&entry.item.body, Body::Output { call, .. } if call == of);
                 if let Some(index) = self.entries.iter().position(output)
@@ -344,7 +367,12 @@ impl History {
 }
 
 impl Told {
+    /// Tells whether the link has the item from the relay, or had.
     pub(super) fn knows(&self, item: &ItemId) -> bool {
+        self.has(item) || self.stale.contains(item)
+    }
+
+    fn has(&self, item: &ItemId) -> bool {
         self.items.iter().any(|(told, _)| told == item)
     }
 
@@ -367,15 +395,23 @@ impl Told {
 }
 
 impl Entry {
-    fn new(item: Item, stage: Stage, link: u64) -> Self {
+    fn new(item: Item, link: u64) -> Self {
         Self {
             item,
             link,
-            done: stage == Stage::Done,
+            done: false,
             revision: 0,
             length: Duration::ZERO,
             cut: false,
             sound: None,
+        }
+    }
+
+    /// One that the relay has, and no link.
+    fn own(item: Item) -> Self {
+        Self {
+            done: true,
+            ..Self::new(item, RELAY)
         }
     }
 
@@ -486,7 +522,10 @@ mod tests {
         let (messages, _) = history.restore(&Told::default());
 
         assert_eq!(shown(&messages)[1], "u2 after u1 \"\" with 300ms");
-        assert_eq!(shown(&[history.rewrite(&"a1".into())]), ["delete a1"]);
+        assert_eq!(
+            shown(&[history.rewrite(&"a1".into(), &Told::default(), 2)]),
+            ["delete a1"]
+        );
     }
 
     #[test]
@@ -497,9 +536,44 @@ mod tests {
         history.sound(&"a1".into(), ms(500));
         message(&mut history, "a1", Some("u1"), Role::Assistant, "all of it");
 
-        let rewritten = shown(&[history.rewrite(&"a1".into())]);
+        let rewritten = shown(&[history.rewrite(&"a1".into(), &Told::default(), 2)]);
 
         assert_eq!(rewritten, ["delete a1", "a1 after u1 \"good day\""]);
+    }
+
+    #[test]
+    fn the_end_of_what_was_deleted_is_no_news() {
+        let mut history = talk();
+        history.remove(&"a1".into());
+        let item = call("a1", "c1");
+        history.note(item, Some(&"u1".into()), Stage::Done, 1);
+
+        assert_eq!(history.facts().0, 2);
+    }
+
+    #[test]
+    fn what_comes_before_all_is_what_the_link_has() {
+        let mut history = History::new(1);
+        message(&mut history, "u1", None, Role::User, "hello");
+        let (_, told) = history.restore(&Told::default());
+        message(&mut history, "a1", Some("u1"), Role::Assistant, "good day");
+        let (_, summed_up) = history.restore(&Told::default());
+
+        for (told, link, after) in [
+            (&told, 2, "u1"),
+            (&Told::default(), 1, "u1"),
+            (&summed_up, 2, "item_voxline_summary"),
+            (&Told::default(), 2, "the start"),
+        ] {
+            let ToVoice::All(messages) = history.rewrite(&"a1".into(), told, link) else {
+                panic!("it is there");
+            };
+            let [_, ToVoice::Restore(Restored { after: before, .. })] = &messages[..] else {
+                panic!("it is told anew");
+            };
+            let before = before.as_ref().map_or("the start", ItemId::as_str);
+            assert_eq!(before, after);
+        }
     }
 
     #[test]
@@ -534,9 +608,9 @@ mod tests {
     fn what_is_older_than_the_window_is_summed_up_and_a_call_keeps_its_output() {
         let mut history = History::new(3);
         message(&mut history, "u1", None, Role::User, "what is the weather");
-        history.note(call("f1", "c1"), Some(&"u1".into()), Stage::Done, 1);
+        add(&mut history, call("f1", "c1"), Some("u1"));
         message(&mut history, "u2", Some("f1"), Role::User, "well?");
-        history.note(output("o1", "c1"), Some(&"u2".into()), Stage::Done, 1);
+        add(&mut history, output("o1", "c1"), Some("u2"));
         message(&mut history, "a1", Some("o1"), Role::Assistant, "it rains");
 
         let (messages, _) = history.restore(&Told::default());
@@ -661,7 +735,14 @@ mod tests {
             id: id.into(),
             body,
         };
-        history.note(item, after.map(ItemId::from).as_ref(), Stage::Done, 1);
+        add(history, item, after);
+    }
+
+    fn add(history: &mut History, item: Item, after: Option<&str>) {
+        let after = after.map(ItemId::from);
+        for stage in [Stage::Added, Stage::Done] {
+            history.note(item.clone(), after.as_ref(), stage, 1);
+        }
     }
 
     fn call(id: &str, call: &str) -> Item {

@@ -38,7 +38,9 @@ impl Session {
                 ..
             }
             | Body::Call { .. }
-            | Body::Other(_) => self.open.is_empty() && self.aside.is_empty(),
+            | Body::Other(_) => [&self.open, &self.aside, &self.cut, &self.unconfirmed]
+                .iter()
+                .all(|responses| responses.is_empty()),
         }
     }
 

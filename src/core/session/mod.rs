@@ -115,6 +115,8 @@ pub struct Session {
     aside: Recent,
     /// Responses that were cut, and that the provider has not confirmed to be over.
     cut: Recent,
+    /// Those of them whose confirmation is not waited for any more.
+    unconfirmed: Recent,
     /// Responses that are done or were cut: what still arrives of them is dropped.
     over: Recent,
     last_activity: Instant,
@@ -190,6 +192,7 @@ impl Session {
             open: Recent::default(),
             aside: Recent::default(),
             cut: Recent::default(),
+            unconfirmed: Recent::default(),
             over: Recent::default(),
             last_activity: now,
             saving: Saving::default(),
@@ -242,7 +245,7 @@ impl Session {
                 self.on_stall(now);
             }
             Phase::Cancelling { until } if until <= now => {
-                self.cut = Recent::default();
+                self.wait_no_longer();
                 self.settle(now);
             }
             Phase::Recovering { until } if until <= now => self.on_unconfirmed(now),
@@ -316,6 +319,9 @@ impl Session {
             self.show(ToClient::Output(Output::Stopped, response));
         }
         self.tend_links(now);
+        if let Phase::Closed = self.phase {
+            return;
+        }
         if let Phase::Speaking { .. } = self.phase
             && self.speaker.is_silent()
         {

@@ -8,7 +8,6 @@ use crate::core::port::{
     Accuracy, Fault, FromVoice, Json, Notice, Output, ResponseOutcome, Source, ToClient, ToVoice,
     TurnLatency, Usage, VoiceSession,
 };
-use crate::core::session::recent::Recent;
 use crate::core::session::recovery::Cause;
 use crate::core::session::speaker::Carried;
 use crate::core::session::{Link, Phase, Playback, Session, Turn};
@@ -273,6 +272,7 @@ impl Session {
     fn on_response_done(&mut self, response: &ResponseId, outcome: ResponseOutcome, now: Instant) {
         self.open.remove(response);
         self.cut.remove(response);
+        self.unconfirmed.remove(response);
         let aside = self.aside.remove(response);
         let was_cut = !self.over.insert(response.clone());
         self.speaker.finish(response);
@@ -331,11 +331,24 @@ impl Session {
         let stalled = now.checked_sub(self.config.cancel_timeout);
         let unheard = stalled.is_some_and(|stalled| self.upstream.heard < stalled);
         let silent = (unheard || !self.cut.is_empty()) && self.upstream.recovers();
-        if let (Link::Up(_), true) = (self.voice, silent) {
-            self.on_link_lost(Cause::LinkSilent, now);
-        } else if let Link::Up(_) = self.voice {
-            self.cut = Recent::default();
-            self.settle(now);
+        match self.voice {
+            Link::Up(_) if silent => self.on_link_lost(Cause::LinkSilent, now),
+            Link::Lost(outage) if self.speaker.is_silent() => {
+                let until = outage.until();
+                self.enter(Phase::Recovering { until });
+            }
+            Link::Up(_) | Link::Lost(_) | Link::Opening | Link::Down => {
+                self.wait_no_longer();
+                self.settle(now);
+            }
+        }
+    }
+
+    /// The provider may never confirm what was cut; the client is told of its end all the same,
+    /// should the link be lost.
+    pub(super) fn wait_no_longer(&mut self) {
+        for response in std::mem::take(&mut self.cut) {
+            self.unconfirmed.insert(response);
         }
     }
 

@@ -264,7 +264,9 @@ impl Uplink {
         }
         finish(&mut run, &mut messages);
         self.end = position;
-        self.turn = None;
+        // What began before is a turn until the new link says where it begins.
+        let goes_on = self.turn.is_some() || self.sound > LEAD_IN;
+        self.turn = goes_on.then_some(Duration::ZERO);
         while self.answered(ClientEvent::Other).is_some() {}
 
         messages

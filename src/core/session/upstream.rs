@@ -291,6 +291,8 @@ impl Session {
             self.upstream.next = next;
             return;
         };
+        let unconfirmed = std::mem::take(&mut self.unconfirmed);
+        self.fail(unconfirmed);
         self.effects.push_back(Effect::Switch);
         let before = std::mem::replace(&mut self.voice, Link::Up(session));
         self.described = Some(described);
@@ -410,7 +412,10 @@ impl Session {
             },
             // It was told in writing, and has no sound to be cut.
             (false, false) => {
-                let message = self.upstream.history.rewrite(&item);
+                let message =
+                    self.upstream
+                        .history
+                        .rewrite(&item, &self.upstream.told, self.upstream.number);
                 if let Link::Up(_) = self.voice {
                     self.upstream.told.replace(item);
                 }

@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use crate::core::ids::ResponseId;
 use crate::core::port::{
     ClientEvent, CloseReason, DialFailure, Fault, FromDialer, LinkEnd, Notice, ToClient, ToDialer,
 };
@@ -59,6 +60,8 @@ impl Session {
             self.enter(Phase::Recovering {
                 until: outage.until,
             });
+        } else if let Phase::Recovering { .. } = self.phase {
+            self.settle(now);
         }
     }
 
@@ -94,17 +97,9 @@ impl Session {
             .into_iter()
             .chain(std::mem::take(&mut self.aside))
             .chain(std::mem::take(&mut self.cut))
+            .chain(std::mem::take(&mut self.unconfirmed))
             .collect();
-        let mut seen = Recent::default();
-        for response in lost
-            .into_iter()
-            .filter(|response| seen.insert(response.clone()))
-        {
-            self.speaker.finish(&response);
-            self.tools.break_off(&response);
-            self.over.insert(response.clone());
-            self.show(ToClient::Failed(response));
-        }
+        self.fail(lost);
         self.hearing = false;
         let upstream = &mut self.upstream;
         if !unanswered
@@ -118,6 +113,19 @@ impl Session {
         if told {
             let note = format!("item_voxline_cut_off_{}", upstream.number);
             upstream.history.add_note(note.into(), CUT_OFF);
+        }
+    }
+
+    /// The client is told, once each, that nothing more will come of these responses.
+    pub(super) fn fail(&mut self, lost: impl IntoIterator<Item = ResponseId>) {
+        let mut seen = Recent::default();
+        for response in lost {
+            if seen.insert(response.clone()) {
+                self.speaker.finish(&response);
+                self.tools.break_off(&response);
+                self.over.insert(response.clone());
+                self.show(ToClient::Failed(response));
+            }
         }
     }
 

@@ -43,10 +43,12 @@ impl Session {
             | Phase::Closed => false,
         };
         let transcribed = !session.transcribes || !self.upstream.history.expects_transcript();
+        let complete = self.upstream.history.is_complete();
         let waits = self.upstream.uplink.expects_any() || self.upstream.owed != Owed::Nothing;
 
         quiet
             && transcribed
+            && complete
             && !waits
             && !self.hearing
             && self.open.is_empty()
