@@ -7,7 +7,7 @@ use voxline::core::port::{
     CloseReason, Credential, Device, Fault, FromClient, FromIssuer, FromVoice, Notice, ToClient,
     ToIssuer,
 };
-use voxline::core::session::{Access, Input, Loss, Neighbor, SessionConfig};
+use voxline::core::session::{Access, Input, Loss, Neighbor, Reason, SessionConfig};
 use voxline::core::tally::Tally;
 use voxline::core::token::{Renewal, RotationConfig};
 
@@ -89,18 +89,32 @@ impl Presence {
         }
 
         Self {
-            window: config.resume_window,
+            life,
             ends_by: config
                 .max_length
                 .map(|length| origin + length + config.drain),
-            life,
             speaks: random.below(4) > 0,
             answers: random.below(3) > 0,
+            acknowledges: random.below(2) == 0,
+            promises: random.below(3) == 0,
+            held_until: life.map(|life| origin + life),
+            ..Self::steady(config, origin)
+        }
+    }
+
+    /// A client that stays.
+    pub(crate) fn steady(config: &SessionConfig, origin: Instant) -> Self {
+        Self {
+            window: config.resume_window,
+            ends_by: None,
+            life: None,
+            speaks: false,
+            answers: false,
             here: true,
             parked_since: None,
             introduction: None,
             away: vec![],
-            acknowledges: random.below(2) == 0,
+            acknowledges: false,
             said: vec![],
             sent: 0,
             has: 0,
@@ -108,14 +122,14 @@ impl Presence {
             introduced: 0,
             has_acknowledged: false,
             began_late: false,
-            promises: random.below(3) == 0,
+            promises: false,
             promised: false,
             heard_at: origin,
             frozen: None,
             waiting: false,
             extended: false,
             can_return: false,
-            held_until: life.map(|life| origin + life),
+            held_until: None,
             offered: None,
             takes: None,
             doomed: false,
@@ -339,6 +353,12 @@ impl World {
         let hearing = self.session.hearing(self.now).expect("the relay plays");
         let ear = (reached - self.origin).saturating_sub(hearing.delay);
         self.presence.frozen.get_or_insert(ear);
+        let reckoned = (self.now - self.origin).saturating_sub(hearing.delay);
+        for item in self.items.values_mut() {
+            let whole = item.received < item.played() + FRAME;
+            let last = item.played.last().map(|position| *position + FRAME);
+            item.over |= whole && last.is_some_and(|end| end <= reckoned);
+        }
     }
 
     /// What was on its way to the ear counts as not played.
@@ -424,7 +444,7 @@ impl World {
                     self.presence.away.is_empty(),
                     "sound follows what was missed",
                 );
-                self.check_play(frame.payload[0], position, due);
+                self.check_play(&frame.payload, position, due);
             }
             ToClient::Flush => self.saw("flush"),
             ToClient::Notice(Notice::Waiting) => {
@@ -594,13 +614,14 @@ impl World {
                 self.presence.abandoned += 1;
             }
             Tally::FalseAlarm => self.saw("false alarm"),
-            Tally::Cut(_)
-            | Tally::Paused
-            | Tally::Used(_)
-            | Tally::LinkLost(_)
-            | Tally::LinkRestored(_)
-            | Tally::RolledOver
-            | Tally::LinkGivenUp => {}
+            Tally::LinkLost(reason) => {
+                self.saw(reason.name());
+                self.check_lost(reason == Reason::Silent);
+            }
+            Tally::LinkRestored(after) => self.check_restored(after),
+            Tally::LinkGivenUp => self.check_given_up(),
+            Tally::RolledOver => self.saw("rolled over"),
+            Tally::Cut(_) | Tally::Paused | Tally::Used(_) => {}
         }
     }
 

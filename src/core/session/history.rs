@@ -304,10 +304,7 @@ impl History {
     /// Takes what was kept.
     pub(super) fn refill(&mut self, items: Vec<Item>, summary: &Abridged) {
         self.summary = Summary::of(summary);
-        self.entries = items
-            .into_iter()
-            .map(Entry::own)
-            .collect();
+        self.entries = items.into_iter().map(Entry::own).collect();
         self.fold();
     }
 
