@@ -405,12 +405,12 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
         }),
         ["created", response] => Input::Voice(FromVoice::ResponseCreated {
             response: (*response).into(),
-            in_conversation: true,
+            conversation: Some("conv".into()),
             json,
         }),
         ["created", response, "out-of-band"] => Input::Voice(FromVoice::ResponseCreated {
             response: (*response).into(),
-            in_conversation: false,
+            conversation: None,
             json,
         }),
         ["audio", response, item, millis] => Input::Voice(FromVoice::Audio {

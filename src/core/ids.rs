@@ -54,6 +54,10 @@ id! {
     ItemId
 }
 id! {
+    /// A conversation at the provider: `conv_…`; each link has its own.
+    ConversationId
+}
+id! {
     /// A call of a function: `call_…`.
     CallId
 }

@@ -219,6 +219,7 @@ mod tests {
     fn snapshot(name: &str, turns: u64) -> Snapshot {
         Snapshot {
             session: name.into(),
+            conversation: None,
             response: None,
             last_user_audio_seq: 0,
             events: 0,

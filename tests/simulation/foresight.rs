@@ -91,10 +91,10 @@ impl World {
             }
             FromVoice::ResponseCreated {
                 response,
-                in_conversation,
+                conversation,
                 ..
             } => {
-                if *in_conversation {
+                if conversation.is_some() {
                     self.open.insert(response.clone());
                     if let Some((request, _)) = upstream.answered(ClientEvent::CreateResponse) {
                         upstream.request = Some(request);

@@ -252,7 +252,7 @@ impl Link {
         let response = ResponseId::from(format!("r{}", names.responses));
         self.outbox.push_back(FromVoice::ResponseCreated {
             response: response.clone(),
-            in_conversation: !aside,
+            conversation: (!aside).then(|| "conv".into()),
             json: format!("created {response}").into(),
         });
         self.answer = Some(Answer {

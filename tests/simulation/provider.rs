@@ -132,7 +132,7 @@ impl World {
             let json = Json::from("created");
             inputs.push(voice(FromVoice::ResponseCreated {
                 response: response.clone(),
-                in_conversation: true,
+                conversation: Some("conv".into()),
                 json,
             }));
             let item = ItemId::from(format!("{response}-1"));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::core::audio::{Format, Frame};
-use crate::core::ids::{CallId, ItemId, ResponseId};
+use crate::core::ids::{CallId, ConversationId, ItemId, ResponseId};
 use crate::core::item::{Item, Said};
 use crate::core::port::{ClientEvent, Json, Output};
 
@@ -22,9 +22,9 @@ pub enum FromVoice {
     /// `response.created`
     ResponseCreated {
         response: ResponseId,
-        /// Whether it adds to the conversation; if not it is out of band, and nobody's speech
-        /// cuts it.
-        in_conversation: bool,
+        /// The conversation that it adds to; one that adds to none is out of band, and nobody's
+        /// speech cuts it.
+        conversation: Option<ConversationId>,
         json: Json,
     },
     /// `response.output_audio.delta`

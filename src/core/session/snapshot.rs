@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::ids::{EventId, ResponseId, SessionId};
+use crate::core::ids::{ConversationId, EventId, ResponseId, SessionId};
 use crate::core::item::Item;
 use crate::core::port::{FromClient, FromVoice, Json, Token};
 use crate::core::session::upstream::Owed;
@@ -22,6 +22,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     pub session: SessionId,
+    /// As the provider's link named it.
+    pub conversation: Option<ConversationId>,
     /// The response that was being made.
     pub response: Option<ResponseId>,
     /// Counts the pieces of the person's sound.
@@ -112,6 +114,7 @@ impl Session {
         let (items, summary) = self.upstream.history.contents();
         Snapshot {
             session: self.config.id.clone(),
+            conversation: self.upstream.conversation.clone(),
             response: self.open.iter().last().cloned(),
             last_user_audio_seq: self.sounds,
             events: self.outbox.said(),
@@ -217,7 +220,7 @@ mod tests {
         }
         let begun = FromVoice::ResponseCreated {
             response: "resp".into(),
-            in_conversation: true,
+            conversation: Some("conv".into()),
             json: json(),
         };
         tell(&mut lost, begun, now);

@@ -31,14 +31,15 @@ impl Session {
             FromVoice::SpeechStopped { at, json } => self.on_speech_stopped(at, json, now),
             FromVoice::ResponseCreated {
                 response,
-                in_conversation,
+                conversation,
                 json,
             } => {
                 self.last_activity = now;
                 self.pass_on(json);
-                if !in_conversation {
+                if conversation.is_none() {
                     self.aside.insert(response);
                 } else if !self.over.contains(&response) {
+                    self.upstream.conversation = conversation;
                     self.upstream.begun();
                     self.open.insert(response.clone());
                     self.on_begun(response, now);

@@ -21,7 +21,7 @@ mod term;
 
 use std::time::{Duration, Instant};
 
-use crate::core::ids::ItemId;
+use crate::core::ids::{ConversationId, ItemId};
 use crate::core::port::{ClientEvent, FromVoice, Json, Notice, ToDialer, ToVoice, VoiceSession};
 use crate::core::random::Random;
 use crate::core::resilience::Backoff;
@@ -80,6 +80,8 @@ pub(super) struct Upstream {
     next: Next,
     pub(super) history: History,
     pub(super) uplink: Uplink,
+    /// The conversation of the link in use, as the provider names it.
+    pub(super) conversation: Option<ConversationId>,
     /// When the provider said something last.
     pub(super) heard: Instant,
     /// What the link in use was told, and says again in its own words.
@@ -152,6 +154,7 @@ impl Upstream {
             next: Next::Unwanted,
             history: History::new(recovery.history),
             uplink: Uplink::new(recovery.sound),
+            conversation: None,
             heard: now,
             told: Told::default(),
             owed: Owed::Nothing,

@@ -41,7 +41,7 @@ pub fn decode_voice(text: &str, mark: &Mark) -> Option<FromVoice> {
         "response.created" => {
             parse(text).map(|event: WithResponse<'_>| FromVoice::ResponseCreated {
                 response: event.response.id.as_ref().into(),
-                in_conversation: event.response.conversation_id.is_some(),
+                conversation: event.response.conversation_id.as_deref().map(Into::into),
                 json: json.clone(),
             })
         }
