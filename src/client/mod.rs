@@ -3,5 +3,6 @@
 //! A leg is given the far end of its session's queues, runs until either side is gone, and owns
 //! nothing that outlives it.
 
+mod ear;
 pub mod webrtc;
 pub mod websocket;

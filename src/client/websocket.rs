@@ -6,7 +6,8 @@
 //!   WebSocket's own rules (RFC 6455) ends it, with the close code for it.
 //! - `voxline.*` events go only to a client that asked for them.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
@@ -14,7 +15,9 @@ use tokio::sync::mpsc;
 use tokio::time::{interval_at, timeout};
 use tokio_tungstenite::tungstenite;
 
+use crate::client::ear::Listener;
 use crate::clock;
+use crate::core::audio::Format;
 use crate::core::port::{CloseReason, Fault, FaultKind, FromClient, Played, ToClient};
 use crate::wire::realtime::{Carrier, decode_client, encode_client};
 use crate::wire::voxline::{self, FromDevice, Place};
@@ -24,6 +27,9 @@ const REPLIES: usize = 8;
 
 /// No message of `voxline.v1` is longer.
 const LONGEST_REPORT: usize = voxline::MAX_TOKEN + 128;
+
+/// Sound that a microphone sends at once is a second long at most; what is longer was recorded.
+const LONGEST_SOUND: usize = 1_000 * Format::Pcm.bytes_per_ms();
 
 /// How long a closing handshake may take.
 const LINGER: Duration = Duration::from_secs(2);
@@ -96,8 +102,9 @@ impl Leg {
     ) {
         let (sink, stream) = (&mut self.socket).split();
         let (replies, replies_inbox) = mpsc::channel(REPLIES);
-        let reader = read(stream, self.settings, &to_session, replies);
-        let writer = write(sink, self.settings, &mut from_session, replies_inbox);
+        let ear = Ear::new(self.settings.carrier);
+        let reader = read(stream, self.settings, &ear, &to_session, replies);
+        let writer = write(sink, self.settings, &ear, &mut from_session, replies_inbox);
         let end = tokio::select! {
             biased;
             end = writer => end,
@@ -215,9 +222,46 @@ fn farewell(reason: Option<CloseReason>) -> (u16, &'static str) {
     }
 }
 
+/// The relay's own ear, where the relay plays: the reader's and the writer's, which share a task.
+struct Ear(Option<Mutex<Listener>>);
+
+impl Ear {
+    fn new(carrier: Carrier) -> Self {
+        Self(carrier.relay_plays().then(|| Mutex::new(Listener::new())))
+    }
+
+    fn play(&self, said: &ToClient, now: Instant) {
+        if let (
+            Some(ear),
+            ToClient::Play {
+                frame, position, ..
+            },
+        ) = (&self.0, said)
+        {
+            let mut ear = ear.lock().unwrap_or_else(PoisonError::into_inner);
+            ear.play(frame, *position, now);
+        }
+    }
+
+    fn hear(&self, said: &FromClient, now: Instant) -> Vec<FromClient> {
+        let (Some(ear), FromClient::Audio { payload, received }) = (&self.0, said) else {
+            return vec![];
+        };
+        if payload.len() > LONGEST_SOUND {
+            return vec![];
+        }
+        let (pairs, _) = payload.as_chunks();
+        let pcm: Vec<i16> = pairs.iter().copied().map(i16::from_le_bytes).collect();
+        let mut ear = ear.lock().unwrap_or_else(PoisonError::into_inner);
+
+        ear.hear(&pcm, *received, now)
+    }
+}
+
 async fn read(
     mut stream: impl Stream<Item = Result<Message, axum::Error>> + Unpin,
     settings: Settings,
+    ear: &Ear,
     to_session: &mpsc::Sender<FromClient>,
     replies: mpsc::Sender<Message>,
 ) -> End {
@@ -280,7 +324,13 @@ async fn read(
             continue;
         }
         let message = decode_client(&text, settings.carrier, clock::now());
-        pass(to_session, message.unwrap_or_else(FromClient::Rejected)).await;
+        let message = message.unwrap_or_else(FromClient::Rejected);
+        let speech = ear.hear(&message, clock::now());
+        pass(to_session, message).await;
+        // The sound comes first: what it is taken for holds back nothing.
+        for speech in speech {
+            pass(to_session, speech).await;
+        }
     }
 }
 
@@ -294,6 +344,7 @@ async fn pass(to_session: &mpsc::Sender<FromClient>, message: FromClient) {
 async fn write(
     mut sink: impl Sink<Message> + Unpin,
     settings: Settings,
+    ear: &Ear,
     from_session: &mut mpsc::Receiver<ToClient>,
     mut replies: mpsc::Receiver<Message>,
 ) -> End {
@@ -307,7 +358,10 @@ async fn write(
                 Some(ToClient::Missed(missed)) => {
                     missed.iter().filter_map(|said| encode(said, settings)).collect()
                 }
-                Some(said) => encode(&said, settings).into_iter().collect(),
+                Some(said) => {
+                    ear.play(&said, clock::now());
+                    encode(&said, settings).into_iter().collect()
+                }
                 None => return End::Session(None),
             },
             _ = pings.tick() => vec![Message::Ping("ping".into())],
@@ -376,7 +430,7 @@ mod tests {
     use tokio_tungstenite::tungstenite::Message as Sent;
     use tokio_tungstenite::{WebSocketStream, client_async};
 
-    use crate::core::audio::{Format, Frame};
+    use crate::core::audio::Frame;
     use crate::core::port::{ClientEvent, Json, Notice, State};
 
     const PATIENT: Settings = Settings {
@@ -400,7 +454,7 @@ mod tests {
     async fn connect(settings: Settings) -> Line {
         let (to_session, mut from_client) = mpsc::channel(8);
         let (to_client, from_session) = mpsc::channel(8);
-        let ends = std::sync::Mutex::new(Some((to_session, from_session)));
+        let ends = Mutex::new(Some((to_session, from_session)));
         let handler = move |upgrade: WebSocketUpgrade| {
             let (to_session, from_session) = ends.lock().unwrap().take().unwrap();
             let limit = settings.readable();

@@ -318,11 +318,11 @@ impl Playout {
     /// Stops everything, and says what is heard of it in all.
     pub fn cut(&mut self, now: Instant) -> Cut {
         let hearing = self.hearing(now);
-        let arrives = now + self.ear.way();
         let (ear, silent_at) = if let Pace::Paused { ear } = self.pace {
             (ear, now)
         } else if self.config.flushes {
-            (self.heard_to(arrives), arrives.min(self.silent_at()))
+            let silent_at = now + self.ear.silenced_after();
+            (self.heard_to(silent_at), silent_at.min(self.silent_at()))
         } else {
             (self.end, self.silent_at())
         };
@@ -439,18 +439,20 @@ mod tests {
 
         let cut = playout.cut(t0 + ms(500));
 
-        assert_eq!(cut.items, [item("a", 420, false)]);
-        assert_eq!(cut.silent_at, t0 + ms(500));
+        // What is on the way from the sound card to the air, 40 ms, sounds.
+        assert_eq!(cut.items, [item("a", 460, false)]);
+        assert_eq!(cut.silent_at, t0 + ms(540));
 
         let (mut playout, t0) = flushing();
         push(&mut playout, "r", "a", 1000, t0);
         play(&mut playout, t0, 500);
         playout.measure(network(100), t0 + ms(500));
 
-        // 50 ms to the device, of which nothing is ahead; 40 in its buffer, 40 to the air.
+        // The word is 50 ms on its way, as the sound was; 80 lie in the buffer, 40 on the way to
+        // the air; 40 of that were sent ahead.
         let cut = playout.cut(t0 + ms(500));
         assert_eq!(cut.items, [item("a", 460, false)]);
-        assert_eq!(cut.silent_at, t0 + ms(550));
+        assert_eq!(cut.silent_at, t0 + ms(590));
     }
 
     #[test]
@@ -510,7 +512,7 @@ mod tests {
             at: t0 + ms(300),
         });
 
-        assert_eq!(playout.cut(t0 + ms(400)).items, [item("a", 200, false)]);
+        assert_eq!(playout.cut(t0 + ms(360)).items, [item("a", 200, false)]);
     }
 
     #[test]
@@ -521,7 +523,7 @@ mod tests {
         push(&mut playout, "r", "a", 100, t0 + ms(500));
         play(&mut playout, t0 + ms(500), 30);
 
-        assert_eq!(playout.cut(t0 + ms(610)).items, [item("a", 130, false)]);
+        assert_eq!(playout.cut(t0 + ms(570)).items, [item("a", 130, false)]);
     }
 
     #[test]
@@ -532,7 +534,7 @@ mod tests {
         push(&mut playout, "r", "c", 100, t0);
         play(&mut playout, t0, 200);
 
-        let cut = playout.cut(t0 + ms(230));
+        let cut = playout.cut(t0 + ms(190));
 
         let expected = [
             item("a", 100, true),

@@ -2,6 +2,8 @@
 //!
 //! Everything here computes; nothing waits or reads a clock.
 
+pub mod ear;
+pub mod echo;
 #[cfg(test)]
 mod fixtures;
 pub mod g711;

@@ -77,14 +77,19 @@ impl Session {
         }
     }
 
-    /// Returns what the client said next, passing over sound, and that it is there.
+    /// Returns what the client said next, passing over sound, that it is there, and what the leg
+    /// finds out by itself.
     pub(crate) async fn heard(&mut self) -> FromClient {
         loop {
             let message = within("something from the client", self.from_leg.recv())
                 .await
                 .unwrap();
             let greets = matches!(message, FromClient::Ready | FromClient::Extended);
-            if !greets && !matches!(message, FromClient::Audio { .. }) {
+            let own = matches!(
+                message,
+                FromClient::Audio { .. } | FromClient::Speech(_) | FromClient::Network(_)
+            );
+            if !greets && !own {
                 return message;
             }
         }

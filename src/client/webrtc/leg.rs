@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use webrtc::media_stream::track_local::TrackLocal;
 
+use crate::client::ear::Listener;
 use crate::client::webrtc::channels::{Channels, Overrun};
 use crate::client::webrtc::control::Control;
 use crate::client::webrtc::endpoint::Call;
@@ -58,6 +59,7 @@ pub struct Leg {
     call: Call,
     channels: Channels,
     receiver: Receiver,
+    listener: Listener,
     /// What waits for the session.
     uplink: VecDeque<FromClient>,
     connected: bool,
@@ -83,6 +85,7 @@ impl Leg {
         Self {
             channels: Channels::new(call.answer.events, call.playback.origin()),
             receiver: Receiver::new(),
+            listener: Listener::new(),
             uplink: VecDeque::new(),
             connected: false,
             extended: false,
@@ -285,6 +288,7 @@ impl Leg {
         if !self.connected || frame.format != Format::Pcm {
             return;
         }
+        self.listener.play(frame, position, clock::now());
         match self.call.playback.pack(frame, position) {
             Ok(packet) => {
                 let meter = self.call.line.meter();
@@ -335,7 +339,13 @@ impl Leg {
             return;
         }
         let sequence = packet.header.sequence_number;
-        let received = self.call.line.meter().arrival(sequence).unwrap_or(now);
+        let meter = self.call.line.meter();
+        let received = meter.arrival(sequence).unwrap_or(now);
+        let mut way = meter.way();
+        way.arrived(packet.header.timestamp, received);
+        let news = way.news();
+        drop(way);
+        self.uplink.extend(news.map(FromClient::Network));
         let packet = Packet {
             sequence,
             timestamp: packet.header.timestamp,
@@ -379,9 +389,12 @@ impl Leg {
         while self.uplink.len() < UPLINK_BACKLOG
             && let Some(Pcm { samples, received }) = self.receiver.poll_frame(now)
         {
+            let speech = self.listener.hear(&samples, received, now);
             let payload = samples.into_iter().flat_map(i16::to_le_bytes).collect();
             self.uplink
                 .push_back(FromClient::Audio { payload, received });
+            // The sound comes first: what it is taken for holds back nothing.
+            self.uplink.extend(speech);
         }
     }
 }

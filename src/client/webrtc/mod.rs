@@ -15,12 +15,14 @@ mod control;
 mod endpoint;
 mod ice;
 mod leg;
+mod meter;
 mod mux;
 mod peer;
 mod playback;
 mod runtime;
 mod sdp;
 mod stun;
+mod way;
 
 pub use crate::client::webrtc::control::{
     Control, MAX_FRAGMENT, PatchError, Patched, SDP_FRAGMENT,

@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,15 +21,12 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use crate::client::webrtc::ice::{ADDRESSES, Credentials, Ice, Reaction, Restart};
+use crate::client::webrtc::meter::Meter;
 use crate::client::webrtc::stun::{self, Binding, Class};
 use crate::clock;
-use crate::core::latency::{Hop, Recorder, Sample};
 
 /// Datagrams that wait for one call: five seconds of sound. More are dropped, as by any router.
 const BACKLOG: usize = 256;
-
-/// RTP packets of one call whose instants are remembered on their way through the library.
-const STAMPS: usize = 64;
 
 /// More than an Ethernet frame carries; what is longer is cut, and then fails authentication.
 const MAX_DATAGRAM: usize = 2048;
@@ -190,7 +187,12 @@ impl Port {
         let kind = Kind::of(datagram);
         if kind == Some(Kind::Stun) {
             match lock(&self.ice).keep_alive() {
-                Some((to, check)) => self.mux.send(&check, to),
+                Some((to, check)) => {
+                    if let Some(binding) = Binding::parse(&check) {
+                        self.meter.way().asked(binding.transaction, clock::now());
+                    }
+                    self.mux.send(&check, to);
+                }
                 None => self.mux.send(datagram, to),
             }
             return;
@@ -243,96 +245,6 @@ impl Port {
 
 type Datagram = (SocketAddr, Bytes);
 
-/// When a call's packets really crossed the socket: what happens between there and the leg is
-/// the relay's own delay, and belongs into its figures.
-#[derive(Debug)]
-pub(crate) struct Meter {
-    stamps: Mutex<Stamps>,
-    recorder: OnceLock<Reporter>,
-}
-
-impl Meter {
-    fn new(now: Instant) -> Self {
-        Self {
-            stamps: Mutex::new(Stamps {
-                heard: now,
-                arrived: VecDeque::new(),
-                due: VecDeque::new(),
-            }),
-            recorder: OnceLock::new(),
-        }
-    }
-
-    /// Says where the delays of outgoing packets go; only the first call counts.
-    pub(crate) fn report_to(&self, recorder: Recorder) {
-        let _ = self.recorder.set(Reporter(recorder));
-    }
-
-    /// When anything that is surely the client's was last received.
-    pub(crate) fn last_heard(&self) -> Instant {
-        self.stamps().heard
-    }
-
-    /// When the RTP packet with this sequence number was read from the socket, if remembered.
-    pub(crate) fn arrival(&self, sequence: u16) -> Option<Instant> {
-        take(&mut self.stamps().arrived, sequence)
-    }
-
-    /// The outgoing RTP packet with this sequence number is due at `due`.
-    pub(crate) fn expect(&self, sequence: u16, due: Instant) {
-        remember(&mut self.stamps().due, sequence, due);
-    }
-
-    pub(crate) fn heard(&self, now: Instant) {
-        self.stamps().heard = now;
-    }
-
-    fn arrived(&self, sequence: u16, now: Instant) {
-        remember(&mut self.stamps().arrived, sequence, now);
-    }
-
-    fn left(&self, sequence: u16, now: Instant) {
-        let due = take(&mut self.stamps().due, sequence);
-        if let (Some(due), Some(Reporter(record))) = (due, self.recorder.get()) {
-            record(Sample {
-                hop: Hop::RelayOut,
-                took: now.saturating_duration_since(due),
-            });
-        }
-    }
-
-    fn stamps(&self) -> MutexGuard<'_, Stamps> {
-        lock(&self.stamps)
-    }
-}
-
-struct Reporter(Recorder);
-
-impl std::fmt::Debug for Reporter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reporter")
-    }
-}
-
-#[derive(Debug)]
-struct Stamps {
-    heard: Instant,
-    arrived: VecDeque<(u16, Instant)>,
-    due: VecDeque<(u16, Instant)>,
-}
-
-fn remember(stamps: &mut VecDeque<(u16, Instant)>, sequence: u16, at: Instant) {
-    if stamps.len() == STAMPS {
-        stamps.pop_front();
-    }
-    stamps.push_back((sequence, at));
-}
-
-fn take(stamps: &mut VecDeque<(u16, Instant)>, sequence: u16) -> Option<Instant> {
-    let index = stamps.iter().position(|stamp| stamp.0 == sequence)?;
-    stamps.remove(index).map(|stamp| stamp.1)
-}
-
 /// Who is where.
 #[derive(Debug, Default)]
 struct Table {
@@ -370,7 +282,12 @@ impl Table {
                 self.claim(from, id);
                 Some(reaction)
             }
-            Class::Success => lock(&self.route(from)?.ice).handle_success(&binding, from),
+            Class::Success => {
+                let route = self.route(from)?;
+                let reaction = lock(&route.ice).handle_success(&binding, from)?;
+                route.meter.way().answered(binding.transaction, now);
+                Some(reaction)
+            }
         });
         let Some(Reaction {
             replies,
@@ -494,6 +411,7 @@ fn sequence(rtp: &[u8]) -> u16 {
 mod tests {
     use super::*;
     use crate::client::webrtc::ice::tests::{address, credentials};
+    use crate::core::latency::{Hop, Sample};
 
     fn connect(mux: &Arc<Mux>, name: &str, now: Instant) -> Line {
         mux.connect(credentials(name), credentials("they"), now)

@@ -26,8 +26,8 @@ const STALE: Duration = Duration::from_secs(30);
 /// What a report cannot tell: where in its packet the ear is.
 const GRAIN: Duration = Duration::from_millis(20);
 
-/// A browser's jitter buffer holds so much at least, ...
-const BUFFER: Duration = Duration::from_millis(40);
+/// A jitter buffer holds so much at least, with what it has decoded ahead, ...
+const BUFFER: Duration = Duration::from_millis(80);
 
 /// ... and grows with the jitter: it wants all but a few packets in time.
 const BUFFER_PER_JITTER: u32 = 3;
@@ -85,8 +85,13 @@ impl Ear {
         }
     }
 
-    /// How long it takes to tell the device something.
-    pub(super) fn way(&self) -> Duration {
+    /// How long it takes until a device that drops what it has not played is silent: the word's way
+    /// to it, and what its sound card has taken already.
+    pub(super) fn silenced_after(&self) -> Duration {
+        self.way() + DEVICE
+    }
+
+    fn way(&self) -> Duration {
         self.network
             .map_or(Duration::ZERO, |network| network.round_trip / 2)
     }
@@ -188,7 +193,7 @@ mod tests {
         ear.measure(network(0, 0), t0 + ms(30_000));
         assert_eq!(ear.delay(), ms(200));
         ear.measure(network(0, 0), t0 + ms(30_001));
-        assert_eq!(ear.delay(), ms(40));
+        assert_eq!(ear.delay(), ms(80));
     }
 
     #[test]
@@ -217,10 +222,10 @@ mod tests {
             ear.hearing(t0)
         };
 
-        assert_eq!(at(0, 0).delay, ms(40));
-        assert_eq!(at(200, 0).delay, ms(140));
-        assert_eq!(at(200, 30).delay, ms(190));
-        assert!(at(200, 30).accuracy.uncertainty > at(0, 0).accuracy.uncertainty);
+        assert_eq!(at(0, 0).delay, ms(80));
+        assert_eq!(at(200, 0).delay, ms(180));
+        assert_eq!(at(200, 40).delay, ms(220));
+        assert!(at(200, 40).accuracy.uncertainty > at(0, 0).accuracy.uncertainty);
         assert_eq!(at(60_000, 0).delay, MAX_DELAY);
     }
 
