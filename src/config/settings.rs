@@ -351,11 +351,11 @@ const CONVERSATIONS: &[Setting] = &[
     },
     Setting {
         key: "sim.agent",
-        value: "line-test|tone|sweep",
+        value: "line-test|tone|sweep|marks",
         default: Fallback::Value("line-test"),
         range: None,
         about: "Who answers in the embedded provider: a partner to test the line with, or for \
-                measuring the same tone every time, or one that rises.",
+                measuring the same tone every time, one that rises, or a new one each 20 ms.",
         secret: false,
     },
     Setting {

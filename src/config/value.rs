@@ -229,13 +229,17 @@ impl Value for Renewal {
 }
 
 impl Value for AgentKind {
-    const RULE: &'static str = "line-test, tone or sweep";
+    const RULE: &'static str = "line-test, tone, sweep or marks";
 
     fn parse(text: &str) -> Option<Self> {
         match text {
             "line-test" => Some(Self::LineTest),
             "tone" => Some(Self::Scripted(Script::default())),
             "sweep" => Some(Self::Scripted(Script::sweep())),
+            "marks" => Some(Self::Scripted(Script {
+                marked: true,
+                ..Script::default()
+            })),
             _ => None,
         }
     }

@@ -37,7 +37,7 @@ pub enum AgentKind {
     Scripted(Script),
 }
 
-/// A scripted answer: a sine tone.
+/// A scripted answer: a sine tone, or tones that tell where in the answer they are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Script {
     pub tone_hz: f32,
@@ -46,6 +46,17 @@ pub struct Script {
     /// From 0 to 1.
     pub amplitude: f32,
     pub length: Duration,
+    /// Whether each 20 ms have a tone of their own: [`mark_hz`].
+    pub marked: bool,
+}
+
+/// The tone of the 20 ms with this number, in a marked answer: those of the first tenth of a second
+/// are unlike all others, of which there are sixteen in turn.
+pub(crate) const fn mark_hz(number: usize) -> f32 {
+    match number {
+        0..5 => 300.0,
+        _ => 500.0 + 200.0 * (number % 16) as f32,
+    }
 }
 
 /// A tool that the agent calls without being asked: a spoken turn is answered by the call.
@@ -82,6 +93,7 @@ impl Default for Script {
             rise_hz: 0.0,
             amplitude: 0.3,
             length: Duration::from_secs(2),
+            marked: false,
         }
     }
 }

@@ -1,17 +1,19 @@
-//! A tone of exact length, for benches and tests.
+//! A tone of exact length, or a row of tones that tell where they are, for benches and tests.
 
 use std::f64::consts::TAU;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::media::SAMPLE_RATE;
-use crate::sim::settings::Script;
+use crate::sim::settings::{Script, mark_hz};
 use crate::sim::speech::{Clip, Speech, Word, samples};
 
 /// How long what a tool answered sounds; there are words for it, and no sound.
 const TOLD: Duration = Duration::from_millis(100);
 /// The longest tone that is made.
 const LONGEST: Duration = Duration::from_secs(600);
+/// How long each tone of a marked answer lasts.
+const MARK: Duration = Duration::from_millis(20);
 /// There is a word for each of these.
 const WORD: Duration = Duration::from_millis(250);
 
@@ -30,13 +32,18 @@ pub(crate) fn speech(script: &Script) -> Speech {
     let length = samples(script.length.min(LONGEST));
     let amplitude = f64::from(script.amplitude.clamp(0.0, 1.0)) * f64::from(i16::MAX);
     let (tone, rise) = (f64::from(script.tone_hz), f64::from(script.rise_hz));
-    let pcm = (0..length)
-        .map(|index| {
-            let seconds = index as f64 / f64::from(SAMPLE_RATE);
-            let phase = TAU * (tone + rise * seconds / 2.0) * seconds;
-            (phase.sin() * amplitude) as i16
-        })
-        .collect();
+    let (mark, mut turns) = (samples(MARK), 0.0);
+    let mut pcm = Vec::with_capacity(length);
+    for index in 0..length {
+        let seconds = index as f64 / f64::from(SAMPLE_RATE);
+        let now = if script.marked {
+            f64::from(mark_hz(index / mark))
+        } else {
+            tone + rise * seconds
+        };
+        pcm.push(((TAU * turns).sin() * amplitude) as i16);
+        turns = (turns + now / f64::from(SAMPLE_RATE)).fract();
+    }
     let word = samples(WORD);
     let words = (0..length.div_ceil(word))
         .map(|index| Word {
