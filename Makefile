@@ -11,6 +11,8 @@ STAGE := tests/stage
 # choice of features, and build most crates again.
 RELAY := $(CARGO) test --locked --no-run --quiet
 VENV := target/openai_python
+# Tests that measure, and whose figures are for reading.
+FIGURES := truncation echo bargein
 WEB_SOURCES := $(shell find web-demo -type f -not -path '*/node_modules/*' -not -path '*/dist/*')
 
 help: ## Show this
@@ -41,6 +43,7 @@ audit: ## Check licences and advisories of all dependencies
 
 rust: ## Run the Rust tests
 	@$(STAGE) "Rust tests" $(CARGO) test --locked
+	@$(STAGE) "Figures" $(CARGO) test --locked --quiet $(addprefix --test ,$(FIGURES)) -- --nocapture --test-threads 1
 
 web-test: ## Check and test the web page's code, and build the page
 	@$(STAGE) "Web packages" $(MAKE) --no-print-directory web-demo/node_modules/.package-lock.json
