@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use voxline::clock;
 use voxline::core::playout::PlayoutConfig;
-use voxline::core::port::{FromClient, FromIssuer, Speech};
+use voxline::core::port::{FromClient, FromIssuer, Network, Speech};
 use voxline::core::resilience::BreakerConfig;
 use voxline::core::session::{Playback, Session, SessionConfig};
 use voxline::driver::{self, Line, Lines, Observer, Signals, VoiceLine};
@@ -92,6 +92,31 @@ async fn what_came_before_the_detection_is_on_its_way_already() {
         .fold(0.0, f64::max);
     println!("300 ms before the detection: correlation with what was said {best:.3}");
     assert!(best > 0.7, "{best}");
+    peer.hang_up().await;
+    session.drop_ends().await;
+}
+
+#[tokio::test]
+async fn the_session_is_told_how_the_network_is() {
+    let endpoint = endpoint();
+    let (mut peer, mut session) = call(&endpoint, &[]).await;
+    let quiet = packets(&[0; 480]).remove(0);
+    let mut microphone = tokio::time::interval(PACKET);
+    let measured = within("a connectivity check and its answer", async {
+        for index in 0.. {
+            microphone.tick().await;
+            peer.speak(quiet.clone(), index * 960).await;
+            while let Ok(message) = session.from_leg.try_recv() {
+                if let FromClient::Network(network) = message {
+                    return network;
+                }
+            }
+        }
+        unreachable!("it goes on");
+    });
+    let Network { round_trip, jitter } = measured.await;
+    println!("on the loopback: round trip {round_trip:?}, jitter {jitter:?}");
+    assert!(round_trip > Duration::ZERO);
     peer.hang_up().await;
     session.drop_ends().await;
 }
