@@ -10,6 +10,7 @@ use crate::core::port::{
     ClientEvent, CloseReason, Device, Fault, FromClient, Json, Notice, ToClient, ToVoice,
 };
 use crate::core::session::reach::Reach;
+use crate::core::session::recovery::{Cause, Plan, plan};
 use crate::core::session::seat::Seat;
 use crate::core::session::{Effect, Link, Loss, Phase, Playback, Session};
 use crate::core::tally::Tally;
@@ -136,9 +137,13 @@ impl Session {
         let Seat::Taken { .. } = self.seat else {
             return;
         };
-        match loss {
-            Loss::Gone | Loss::Overrun if self.is_direct() => self.seat = Seat::Vacant,
-            Loss::Gone if self.keys.can_return() => {
+        let (cause, reason) = match loss {
+            Loss::Gone => (Cause::ClientLost, CloseReason::Hangup),
+            Loss::Overrun => (Cause::ClientOverrun, CloseReason::Overrun),
+        };
+        match plan(cause) {
+            _ if self.is_direct() => self.seat = Seat::Vacant,
+            Plan::Transport { .. } if self.keys.can_return() => {
                 self.speaker.pause(self.reach.until(now));
                 self.outbox.part();
                 self.seat = Seat::Parked {
@@ -147,8 +152,9 @@ impl Session {
                 self.let_go(now);
                 self.count(Tally::Parked);
             }
-            Loss::Gone => self.close(CloseReason::Hangup),
-            Loss::Overrun => self.close(CloseReason::Overrun),
+            Plan::Transport { .. } | Plan::Session { .. } | Plan::GoOn | Plan::End => {
+                self.close(reason);
+            }
         }
     }
 

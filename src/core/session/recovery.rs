@@ -130,3 +130,30 @@ pub enum Fallback {
     /// The client is told, what was received sounds, and the session waits for a link.
     Wait,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_client_is_waited_for_and_a_lost_link_is_replaced() {
+        let session = |reason| Plan::Session { reason };
+        let ended = Cause::LinkEnded;
+        let transport = |fresh_token| Plan::Transport { fresh_token };
+
+        for (cause, expected) in [
+            (Cause::ClientLost, transport(false)),
+            (Cause::TokenExpired, transport(true)),
+            (Cause::ClientOverrun, Plan::End),
+            (ended(LinkEnd::Lost), session(Reason::Lost)),
+            (ended(LinkEnd::Expired), session(Reason::Expired)),
+            (ended(LinkEnd::Refused), session(Reason::Refused)),
+            (ended(LinkEnd::Garbled), session(Reason::Garbled)),
+            (Cause::LinkOverrun, session(Reason::Lost)),
+            (Cause::LinkSilent, session(Reason::Silent)),
+            (Cause::Refusal, Plan::GoOn),
+        ] {
+            assert_eq!(plan(cause), expected, "{cause:?}");
+        }
+    }
+}

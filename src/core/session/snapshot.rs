@@ -190,14 +190,14 @@ mod tests {
         let now = Instant::now();
         let mut session = Session::new(config(), now);
         tell(&mut session, up(), now);
-        tell(&mut session, item("a"), now);
+        add(&mut session, "a", now);
         assert_eq!(saved(&mut session).len(), 0, "nobody could come back to it");
         assert!(session.poll_timeout() > Some(now), "nor is that waited for");
 
         give_token(&mut session, now);
         assert_eq!(saved(&mut session).len(), 1);
         for name in ["b", "c", "d"] {
-            tell(&mut session, item(name), now + PAUSE / 2);
+            add(&mut session, name, now + PAUSE / 2);
         }
         assert_eq!(saved(&mut session).len(), 0, "it has just been kept");
         assert_eq!(session.poll_timeout(), Some(now + PAUSE));
@@ -216,7 +216,7 @@ mod tests {
         tell(&mut lost, up(), now);
         give_token(&mut lost, now);
         for name in ["a", "b"] {
-            tell(&mut lost, item(name), now);
+            add(&mut lost, name, now);
         }
         let begun = FromVoice::ResponseCreated {
             response: "resp".into(),
@@ -286,6 +286,13 @@ mod tests {
         session.handle(Input::Voice(message), now);
     }
 
+    /// An item comes, and is complete.
+    fn add(session: &mut Session, name: &str, now: Instant) {
+        for stage in [Stage::Added, Stage::Done] {
+            tell(session, item(name, stage), now);
+        }
+    }
+
     fn give_token(session: &mut Session, now: Instant) {
         session.handle(Input::Client(FromClient::Extended), now);
         session.handle(Input::Issuer(FromIssuer::Resume("rt_1".into())), now);
@@ -295,7 +302,7 @@ mod tests {
         FromVoice::Session(VoiceSession::default(), json())
     }
 
-    fn item(name: &str) -> FromVoice {
+    fn item(name: &str, stage: Stage) -> FromVoice {
         let body = Body::Message {
             role: Role::User,
             words: Words::written(name),
@@ -306,7 +313,7 @@ mod tests {
                 body,
             },
             after: Some("last".into()),
-            stage: Stage::Done,
+            stage,
             json: json(),
         }
     }
