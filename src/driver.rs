@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::core::latency::Recorder;
+use crate::core::latency::{Recorder, Traces};
 use crate::core::port::{
     CloseReason, Device, Fault, FromClient, FromIssuer, FromTools, ToClient, ToIssuer, ToTools,
     ToVoice,
@@ -62,6 +62,8 @@ pub struct Lines {
     pub tools: Tools,
     /// Keeps what the session is to be begun again from.
     pub keeper: Keeper,
+    /// Where finished turns are put.
+    pub traces: Traces,
     /// Shows the session to others.
     pub observer: Observer,
 }
@@ -125,6 +127,7 @@ pub async fn run(
         mut arrivals,
         tools,
         mut keeper,
+        traces,
         mut observer,
     } = lines;
     let mut links = Links::new(voice, dialer);
@@ -173,6 +176,10 @@ pub async fn run(
                 Effect::Issuer(question) => Some(Input::Issuer(issuer(question))),
                 Effect::Record(sample) => {
                     recorder(sample);
+                    None
+                }
+                Effect::Turn(trace) => {
+                    traces(&trace);
                     None
                 }
                 Effect::Count(tally) => {
@@ -350,6 +357,9 @@ impl Audience {
                     | FromClient::Played(_)
                     | FromClient::Alive { .. }
                     | FromClient::Network(_)
+                    | FromClient::Ways(_)
+                    | FromClient::Stats(_)
+                    | FromClient::Sent { .. }
                     | FromClient::Speech(_),
                 ),
             ) => None,
@@ -387,6 +397,9 @@ impl Audience {
                     FromClient::Audio { .. }
                     | FromClient::Played(_)
                     | FromClient::Network(_)
+                    | FromClient::Ways(_)
+                    | FromClient::Stats(_)
+                    | FromClient::Sent { .. }
                     | FromClient::Speech(_)
                     | FromClient::Ready
                     | FromClient::Extended
@@ -427,6 +440,7 @@ fn crowded() -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::latency::Transport;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -640,6 +654,7 @@ mod tests {
                 }),
                 dialer: Box::new(|_| None),
                 arrivals: comings,
+                traces: Arc::new(|_| {}),
                 tools: no_tools(),
                 keeper: Box::new(|_| {}),
                 observer: Observer::nobody(),
@@ -690,6 +705,7 @@ mod tests {
         async fn come(&self) -> End {
             let (line, end) = pair();
             let device = Device {
+                transport: Transport::WebRtc,
                 lead: Duration::from_millis(40),
                 ear_delay: Duration::from_millis(80),
                 flushes: false,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use tracing_subscriber::EnvFilter;
 
-use crate::core::latency::{Hop, Recorder, Sample};
+use crate::core::latency::{Measure, Recorder, Sample};
 use crate::core::port::{Source, Usage};
 use crate::core::tally::{Ledger, Tally};
 
@@ -20,12 +20,12 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// One histogram for each hop: microseconds, two significant digits, a few kilobytes each.
 #[derive(Debug)]
-pub struct Latencies([Mutex<Histogram<u64>>; Hop::ALL.len()]);
+pub struct Latencies([Mutex<Histogram<u64>>; Measure::ALL.len()]);
 
 /// What a hop's samples come to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Summary {
-    pub hop: Hop,
+    pub hop: Measure,
     pub count: u64,
     pub p50: Duration,
     pub p90: Duration,
@@ -36,7 +36,7 @@ pub struct Summary {
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self(Hop::ALL.map(|_| {
+        Self(Measure::ALL.map(|_| {
             let longest = LONGEST.as_micros() as u64;
             Mutex::new(Histogram::new_with_bounds(1, longest, 2).expect("the bounds are in order"))
         }))
@@ -53,10 +53,12 @@ impl Latencies {
     /// Takes one sample; whatever is longer than a minute counts as a minute.
     pub fn record(&self, sample: Sample) {
         let micros = sample.took.as_micros().try_into().unwrap_or(u64::MAX);
-        self.with(sample.hop, |histogram| histogram.saturating_record(micros));
+        self.with(sample.measure, |histogram| {
+            histogram.saturating_record(micros)
+        });
     }
 
-    pub fn summary(&self, hop: Hop) -> Summary {
+    pub fn summary(&self, hop: Measure) -> Summary {
         self.with(hop, |histogram| {
             let quantile = |q| Duration::from_micros(histogram.value_at_quantile(q));
             let count = histogram.len();
@@ -79,7 +81,7 @@ impl Latencies {
             "# HELP {name} Time spent on a stretch of the way, on the relay's clock.\n\
              # TYPE {name} summary\n"
         );
-        for summary in Hop::ALL.map(|hop| self.summary(hop)) {
+        for summary in Measure::ALL.map(|hop| self.summary(hop)) {
             let hop = summary.hop.name();
             let quantiles = [
                 ("0.5", summary.p50),
@@ -99,15 +101,8 @@ impl Latencies {
         page
     }
 
-    fn with<T>(&self, hop: Hop, read: impl FnOnce(&mut Histogram<u64>) -> T) -> T {
-        let [relay_in, silence_wait, inference, relay_out, silence] = &self.0;
-        let histogram = match hop {
-            Hop::RelayIn => relay_in,
-            Hop::SilenceWait => silence_wait,
-            Hop::Inference => inference,
-            Hop::RelayOut => relay_out,
-            Hop::Silence => silence,
-        };
+    fn with<T>(&self, hop: Measure, read: impl FnOnce(&mut Histogram<u64>) -> T) -> T {
+        let histogram = &self.0[hop.index()];
         // A histogram is whole after every call, whoever panicked while holding it.
         read(&mut histogram.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -267,6 +262,7 @@ impl Counters {
 
     fn count(&self, tally: Tally) {
         match tally {
+            Tally::Received(_) => {}
             Tally::Rotated => self.add(&RENEWALS, "", 1),
             Tally::RotationFailed => self.add(&ROTATE_FAIL, "", 1),
             Tally::Parked => self.add(&PARKED, "", 1),
@@ -345,9 +341,14 @@ pub fn start_log(filter: &str, json: bool) {
 mod tests {
     use super::*;
 
-    fn sample(hop: Hop, millis: u64) -> Sample {
+    fn sample(hop: Measure, millis: u64) -> Sample {
         let took = Duration::from_millis(millis);
-        Sample { hop, took }
+        Sample {
+            measure: hop,
+            took,
+            transport: None,
+            source: Source::Reported,
+        }
     }
 
     fn is_about(measured: Duration, millis: u64) -> bool {
@@ -359,30 +360,24 @@ mod tests {
         let latencies = Arc::new(Latencies::default());
         let record = latencies.recorder();
         for millis in 1..=100 {
-            record(sample(Hop::RelayIn, millis));
+            record(sample(Measure::PacketIn, millis));
         }
-        let summary = latencies.summary(Hop::RelayIn);
+        let summary = latencies.summary(Measure::PacketIn);
         assert_eq!(summary.count, 100);
         assert!(is_about(summary.p50, 50), "{summary:?}");
         assert!(is_about(summary.p90, 90), "{summary:?}");
         assert!(is_about(summary.p99, 99), "{summary:?}");
         assert!(is_about(summary.max, 100), "{summary:?}");
         assert!(is_about(summary.sum, 5050), "{summary:?}");
-        assert_eq!(latencies.summary(Hop::RelayOut).count, 0);
+        assert_eq!(latencies.summary(Measure::PacketOut).count, 0);
     }
 
     #[test]
     fn nothing_is_too_short_or_too_long() {
         let latencies = Latencies::default();
-        latencies.record(Sample {
-            hop: Hop::Inference,
-            took: Duration::ZERO,
-        });
-        latencies.record(Sample {
-            hop: Hop::Inference,
-            took: Duration::MAX,
-        });
-        let summary = latencies.summary(Hop::Inference);
+        latencies.record(sample(Measure::EndToEnd, 0));
+        latencies.record(sample(Measure::EndToEnd, u64::MAX));
+        let summary = latencies.summary(Measure::EndToEnd);
         assert_eq!(summary.count, 2);
         assert!(is_about(summary.max, 60_000), "{summary:?}");
     }
@@ -390,12 +385,12 @@ mod tests {
     #[test]
     fn the_page_has_every_hop() {
         let latencies = Latencies::default();
-        latencies.record(sample(Hop::RelayOut, 2));
+        latencies.record(sample(Measure::PacketOut, 2));
         let page = latencies.prometheus();
-        for hop in Hop::ALL {
+        for hop in Measure::ALL {
             assert!(page.contains(&format!("_count{{hop=\"{}\"}}", hop.name())));
         }
-        assert!(page.contains("voxline_hop_seconds_count{hop=\"relay_out\"} 1\n"));
+        assert!(page.contains("voxline_hop_seconds_count{hop=\"packet_out\"} 1\n"));
     }
 
     #[test]

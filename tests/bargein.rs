@@ -231,6 +231,7 @@ impl Call {
             arrivals,
             tools: driver::no_tools(),
             keeper: Box::new(|_| {}),
+            traces: Arc::new(|_| {}),
             observer: Observer::nobody(),
         };
         let signals = Signals {

@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use voxline::core::audio::Format;
 use voxline::core::item::{Body, Item, Role, Said, Words};
+use voxline::core::latency::{Transport, TurnTrace};
 use voxline::core::playout::PlayoutConfig;
 use voxline::core::port::{
     ClientEvent, Credential, Device, DialFailure, Fault, FromClient, FromDialer, FromIssuer,
     FromTools, FromVoice, Json, LinkEnd, Network, Notice, Output, Played, ResponseOutcome,
-    Restored, Speech, Stage, ToClient, ToDialer, ToIssuer, ToTools, ToVoice, Usage, Utterance,
-    VoiceSession,
+    Restored, Source, Speech, Stage, Stats, ToClient, ToDialer, ToIssuer, ToTools, ToVoice, Usage,
+    Utterance, VoiceSession, Ways,
 };
 use voxline::core::resilience::BackoffConfig;
 use voxline::core::session::{
@@ -173,8 +174,10 @@ impl Replay {
                     format!("issuer: {question:?}")
                 }
                 Effect::Record(sample) => {
-                    format!("record: {} {:?}", sample.hop.name(), sample.took)
+                    format!("record: {} {:?}", sample.measure.name(), sample.took)
                 }
+                // Its notice says the same.
+                Effect::Turn(_) => continue,
                 Effect::Count(tally) => format!("count: {tally:?}"),
                 // It is made of what is said here anyway.
                 Effect::Save(_) => continue,
@@ -186,6 +189,7 @@ impl Replay {
 
     fn said(&self, to: &str, message: ToClient) -> String {
         match message {
+            ToClient::Notice(Notice::Latency(trace)) => format!("{to}: {}", turn(&trace)),
             ToClient::Event(json) => format!("{to}: event {}", json.as_str()),
             ToClient::Created { session, next } => {
                 let next = next.map_or(String::new(), |next| format!(", next {next}"));
@@ -377,7 +381,36 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
         ["client", "played", position, "at", when] => Input::Client(FromClient::Played(Played {
             position: ms(number(position)),
             at: origin + ms(number(when)),
+            exact: false,
         })),
+        ["client", "played", position, "at", when, "exactly"] => {
+            Input::Client(FromClient::Played(Played {
+                position: ms(number(position)),
+                at: origin + ms(number(when)),
+                exact: true,
+            }))
+        }
+        ["client", "ways", up, down, flags @ ..] => Input::Client(FromClient::Ways(Ways {
+            up: ms(number(up)),
+            down: ms(number(down)),
+            uncertainty: ms(3),
+            source: match flags.contains(&"estimated") {
+                true => Source::Estimated,
+                false => Source::Reported,
+            },
+        })),
+        ["client", "stats", capture, jitter_buffer, output_latency] => {
+            Input::Client(FromClient::Stats(Stats {
+                capture: Some(ms(number(capture))),
+                jitter_buffer: Some(ms(number(jitter_buffer))),
+                output_latency: Some(ms(number(output_latency))),
+                ..Stats::default()
+            }))
+        }
+        ["client", "sent", position, "at", when] => Input::Client(FromClient::Sent {
+            position: ms(number(position)),
+            at: origin + ms(number(when)),
+        }),
         ["client", "network", round_trip, jitter] => Input::Client(FromClient::Network(Network {
             round_trip: ms(number(round_trip)),
             jitter: ms(number(jitter)),
@@ -399,7 +432,13 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
             json,
         )),
         ["speech-started"] => Input::Voice(FromVoice::SpeechStarted { at, json }),
+        ["speech-stopped", position, "handed", when] => Input::Voice(FromVoice::SpeechStopped {
+            at: ms(number(position)),
+            handed: Some(origin + ms(number(when))),
+            json,
+        }),
         ["speech-stopped", position] => Input::Voice(FromVoice::SpeechStopped {
+            handed: None,
             at: ms(number(position)),
             json,
         }),
@@ -542,8 +581,29 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
     Some((at, Step::Input(input)))
 }
 
+fn turn(trace: &TurnTrace) -> String {
+    let hops = trace.known().map(|(hop, stretch)| {
+        let about = match stretch.source {
+            Source::Reported => "",
+            Source::Estimated => "~",
+        };
+        format!("{} {about}{:?}", hop.name(), stretch.took)
+    });
+    let hops: Vec<_> = hops.collect();
+
+    format!(
+        "turn {} by {} in {:?} +-{:?}: {}",
+        trace.turn,
+        trace.response,
+        trace.total,
+        trace.uncertainty,
+        hops.join(", ")
+    )
+}
+
 fn device(lead: u64, heard: Option<Duration>) -> Device {
     Device {
+        transport: Transport::WebRtc,
         lead: ms(lead),
         ear_delay: ms(80),
         flushes: false,

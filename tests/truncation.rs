@@ -190,6 +190,7 @@ impl Trial {
         let played = Played {
             position: position.saturating_sub(self.card),
             at: self.origin + arrives.saturating_sub(age),
+            exact: false,
         };
         self.reporting.push((arrives, played));
     }

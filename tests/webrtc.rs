@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use voxline::client::webrtc::{End, Endpoint, OfferError, PatchError, Patched, Settings};
 use voxline::clock;
-use voxline::core::latency::Hop;
+use voxline::core::latency::Measure;
 use voxline::core::port::{
     ClientEvent, CloseReason, Fault, FromClient, Json, Notice, Played, State, ToClient,
 };
@@ -89,7 +89,7 @@ async fn each_played_packet_is_measured_at_the_socket() {
     let samples = session.samples.lock().unwrap();
     assert_eq!(samples.len(), 3);
     for sample in samples.iter() {
-        assert_eq!(sample.hop, Hop::RelayOut);
+        assert_eq!(sample.measure, Measure::PacketOut);
         assert!(sample.took >= Duration::from_secs(100), "{sample:?}");
     }
 }
@@ -108,6 +108,7 @@ async fn a_flush_drops_what_is_handed_over_and_not_sent() {
             frame,
             position,
             due,
+            first: false,
         }
     };
     session.to_leg.try_send(frame(ms(0))).unwrap();
@@ -278,7 +279,7 @@ async fn a_playout_report_names_a_position_on_the_timeline() {
         r#"{{"type":"voxline.playout","rtp_timestamp":{timestamp},"age_ms":100,"output_latency_ms":30}}"#
     );
     peer.send("voxline.timing", &report).await;
-    let FromClient::Played(Played { position, at }) = session.heard().await else {
+    let FromClient::Played(Played { position, at, .. }) = session.heard().await else {
         panic!("not a report");
     };
     assert_eq!(position, ms(2_970));

@@ -313,7 +313,11 @@ async fn read(
                 } if settings.carrier.relay_plays() => {
                     if let Some(at) = clock::now().checked_sub(age) {
                         let position = position.saturating_sub(output_latency);
-                        let played = Played { position, at };
+                        let played = Played {
+                            position,
+                            at,
+                            exact: false,
+                        };
                         pass(to_session, FromClient::Played(played)).await;
                     }
                 }
@@ -723,6 +727,7 @@ mod tests {
             },
             position: Duration::from_millis(40),
             due: clock::now(),
+            first: false,
         };
         line.to_client.send(play).await.unwrap();
         line.to_client.send(ToClient::Flush).await.unwrap();

@@ -186,7 +186,7 @@ impl Playout {
     /// Learns from a client's report how far behind its ear is.
     pub fn report(&mut self, played: Played) {
         if let Some(delay) = self.position(played.at).checked_sub(played.position) {
-            self.ear.report(delay, played.at);
+            self.ear.report(delay, played);
         }
     }
 
@@ -219,9 +219,14 @@ impl Playout {
         }
     }
 
+    /// Returns when the ear hears what is released for `position`.
+    pub fn heard_at(&self, position: Duration) -> Instant {
+        self.origin + position + self.ear.delay()
+    }
+
     /// Returns when the ear has heard all that is out.
     fn silent_at(&self) -> Instant {
-        self.origin + self.end + self.ear.delay()
+        self.heard_at(self.end)
     }
 
     /// The device is out of reach, and was within it until then.
@@ -393,6 +398,7 @@ fn padded(payload: &Bytes) -> Bytes {
 #[expect(clippy::disallowed_methods, reason = "a test picks an origin")]
 mod tests {
     use super::*;
+    use crate::core::latency::Transport;
 
     #[test]
     fn a_burst_is_released_at_the_pace_it_is_heard() {
@@ -510,6 +516,7 @@ mod tests {
         playout.report(Played {
             position: ms(100),
             at: t0 + ms(300),
+            exact: false,
         });
 
         assert_eq!(playout.cut(t0 + ms(360)).items, [item("a", 200, false)]);
@@ -644,6 +651,7 @@ mod tests {
         let (mut playout, t0) = playout();
         push(&mut playout, "r", "a", 1000, t0);
         let far = Device {
+            transport: Transport::WebRtc,
             lead: ms(150),
             ..device(None)
         };
@@ -676,6 +684,7 @@ mod tests {
             ..
         } = PlayoutConfig::default();
         Device {
+            transport: Transport::WebRtc,
             lead,
             ear_delay,
             flushes,

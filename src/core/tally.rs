@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::port::{Source, Usage};
+use crate::core::port::{Received, Source, Usage};
 use crate::core::session::Reason;
 
 /// Something happened that an operator counts.
@@ -33,6 +33,8 @@ pub enum Tally {
     RolledOver,
     /// No link could be had in time, and the session ended.
     LinkGivenUp,
+    /// So much more sound has reached a client, or has not.
+    Received(Received),
     /// The provider bills for a response.
     Used(Usage),
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::port::TurnLatency;
+use crate::core::latency::{Hop, TurnTrace};
 
 /// A part of the way from the person's last sound to the first sound of the answer, as far as the
 /// relay sees it.
@@ -36,21 +36,27 @@ pub const BUDGET: Limits = Limits {
 };
 
 /// Names the part that broke the budget, if one did.
-pub(super) fn broken_by(turn: &TurnLatency) -> Option<Part> {
+pub(super) fn broken_by(turn: &TurnTrace) -> Option<Part> {
     let ms = |part: std::time::Duration| part.as_millis() as u64;
-    if ms(turn.silence_wait + turn.inference) > BUDGET.inference {
+    let hop = |hop| {
+        turn.hop(hop)
+            .map(|stretch| stretch.took)
+            .unwrap_or_default()
+    };
+    let (silence_wait, inference) = (hop(Hop::SilenceWait), hop(Hop::Inference));
+    if ms(silence_wait + inference) > BUDGET.inference {
         // A provider that waits long for silence is not slow to answer.
-        return Some(if turn.silence_wait > turn.inference {
+        return Some(if silence_wait > inference {
             Part::SilenceWait
         } else {
             Part::Inference
         });
     }
-    if ms(turn.relay_out) > BUDGET.downlink {
+    if ms(hop(Hop::RelayOut)) > BUDGET.downlink {
         return Some(Part::RelayOut);
     }
 
-    (ms(turn.total()) > BUDGET.end_to_end).then_some(Part::EndToEnd)
+    (ms(turn.total) > BUDGET.end_to_end).then_some(Part::EndToEnd)
 }
 
 impl Part {
@@ -65,9 +71,12 @@ impl Part {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test picks an origin")]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::core::latency::{Stretch, Transport};
+    use crate::core::port::Source;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn the_part_that_broke_the_budget_is_named() {
@@ -79,11 +88,22 @@ mod tests {
             ([200, 400, 121], Some(Part::RelayOut)),
         ] {
             let [silence_wait, inference, relay_out] = parts.map(Duration::from_millis);
-            let turn = TurnLatency {
+            let known = |took| {
+                Some(Stretch {
+                    took,
+                    source: Source::Reported,
+                })
+            };
+            let mut hops = [None; 8];
+            hops[3..6].copy_from_slice(&[known(silence_wait), known(inference), known(relay_out)]);
+            let turn = TurnTrace {
                 turn: 1,
-                silence_wait,
-                inference,
-                relay_out,
+                response: "resp".into(),
+                transport: Transport::WebRtc,
+                began: Instant::now(),
+                hops,
+                total: silence_wait + inference + relay_out,
+                uncertainty: Duration::ZERO,
             };
             assert_eq!(broken_by(&turn), broken, "{parts:?}");
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::core::journal::{Course, Journal};
+use crate::core::latency::Hop;
 use crate::core::session::facts::{Facts, Presence};
 use crate::core::token::Standing;
 use crate::diagnosis::budget::{Part, broken_by};
@@ -365,13 +366,16 @@ impl Clock<'_> {
         Budget {
             turns: self.course.turns.count(),
             last_turns: turns
-                .map(|(_, turn)| Turn {
-                    turn: turn.turn,
-                    silence_wait_ms: ms(turn.silence_wait),
-                    inference_ms: ms(turn.inference),
-                    relay_out_ms: ms(turn.relay_out),
-                    total_ms: ms(turn.total()),
-                    broken_by: broken_by(turn),
+                .map(|(_, turn)| {
+                    let took = |hop| turn.hop(hop).map_or(0, |stretch| ms(stretch.took));
+                    Turn {
+                        turn: turn.turn,
+                        silence_wait_ms: took(Hop::SilenceWait),
+                        inference_ms: took(Hop::Inference),
+                        relay_out_ms: took(Hop::RelayOut),
+                        total_ms: ms(turn.total),
+                        broken_by: broken_by(turn),
+                    }
                 })
                 .collect(),
         }

@@ -22,8 +22,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use crate::clock;
-use crate::core::latency::{Hop, Recorder, Sample};
-use crate::core::port::{Fault, FromVoice, Json, LinkEnd, ToVoice, VoiceSession};
+use crate::core::latency::{Measure, Recorder, Sample};
+use crate::core::port::{Fault, FromVoice, Json, LinkEnd, Source, ToVoice, VoiceSession};
 use crate::provider::refusal::{UNKNOWN_CALL, http_refusal, refusal};
 use crate::provider::{OpenError, Patience, Upstream, query_value};
 use crate::wire::realtime::{
@@ -331,7 +331,9 @@ async fn write(
         }
         if let Some(received) = received {
             recorder(Sample {
-                hop: Hop::RelayIn,
+                measure: Measure::PacketIn,
+                transport: None,
+                source: Source::Reported,
                 took: clock::now().saturating_duration_since(received),
             });
         }

@@ -17,6 +17,7 @@ use crate::client::websocket;
 use crate::clock;
 use crate::config::{self, Config};
 use crate::core::ids::SessionId;
+use crate::core::latency::Transport;
 use crate::core::playout::PlayoutConfig;
 use crate::core::port::{Device, FromClient, ToClient};
 use crate::core::session::{Access, Playback, RecoveryConfig, Session, SessionConfig, Snapshot};
@@ -222,6 +223,7 @@ impl Identity {
 pub(crate) fn over_webrtc(app: &App, heard: Option<Duration>) -> Device {
     let PlayoutConfig { ear_delay, .. } = PlayoutConfig::default();
     Device {
+        transport: Transport::WebRtc,
         lead: app.config.tuning.playout_lead,
         ear_delay,
         flushes: false,
@@ -235,6 +237,7 @@ pub(crate) fn over_websocket(app: &App, heard: Option<Duration>) -> Device {
     let lead = app.config.tuning.websocket_lead;
     let PlayoutConfig { ear_delay, .. } = PlayoutConfig::default();
     Device {
+        transport: Transport::WebSocket,
         lead,
         ear_delay,
         flushes: true,
@@ -340,6 +343,7 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         arrivals,
         tools,
         keeper: custody.keeper(kept),
+        traces: Arc::new(|_| {}),
         observer,
     };
     // Until now a revocation did not find it.

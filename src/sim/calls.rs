@@ -234,6 +234,7 @@ impl Call {
             arrivals: self.arrived,
             tools: driver::no_tools(),
             keeper: Box::new(|_| {}),
+            traces: Arc::new(|_| {}),
             observer: Observer::nobody(),
         };
         let signals = Signals {

@@ -274,7 +274,11 @@ impl Link {
             }
             self.speech = None;
             let json = "stopped".into();
-            let stopped = FromVoice::SpeechStopped { at: ms(at), json };
+            let stopped = FromVoice::SpeechStopped {
+                at: ms(at),
+                handed: None,
+                json,
+            };
             self.outbox.push_back(stopped);
             self.commit(start, at, names, random);
             if self.session.responds {

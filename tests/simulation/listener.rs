@@ -44,6 +44,7 @@ impl World {
                 Effect::Dialer(question) => self.check_dialer(&question),
                 Effect::Tool(call) => self.check_tool(call),
                 Effect::Record(_) => self.saw("record"),
+                Effect::Turn(trace) => self.check_turn(&trace),
                 Effect::Close(reason) => {
                     self.closed = true;
                     self.saw("close");

@@ -22,6 +22,7 @@ mod provider;
 mod record;
 mod switch;
 mod tools;
+mod turns;
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,7 +127,10 @@ fn links_take_turns_for_ten_hours_and_nobody_notices() {
     }
 }
 
-const KINDS: [&str; 82] = [
+const KINDS: [&str; 85] = [
+    "turn",
+    "turn estimated",
+    "turn known whole",
     "acknowledged",
     "told again",
     "waiting",
@@ -224,6 +228,8 @@ struct World {
 
     presence: Presence,
     tools: Tools,
+    /// Turns that were told.
+    turns: u64,
     /// The person speaks, as the provider says.
     hearing: bool,
     /// The provider, if it is more than one link that says anything.
@@ -346,6 +352,7 @@ impl World {
             ever_up: false,
             closing: false,
             closed: false,
+            turns: 0,
             responses: 0,
             answer: None,
             items: BTreeMap::new(),

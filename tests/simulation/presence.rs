@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use voxline::core::ids::TokenId;
+use voxline::core::latency::Transport;
 use voxline::core::port::{
     CloseReason, Credential, Device, Fault, FromClient, FromIssuer, FromVoice, Notice, ToClient,
     ToIssuer,
@@ -203,6 +204,7 @@ impl World {
     fn device(&mut self, lost: bool) -> Device {
         let says = lost && self.random.below(2) == 0;
         Device {
+            transport: Transport::WebRtc,
             lead: self.config.lead,
             ear_delay: self.config.ear_delay,
             flushes: self.config.flushes,
@@ -438,6 +440,7 @@ impl World {
                 frame,
                 position,
                 due,
+                ..
             } => {
                 self.saw("play");
                 self.promise(
@@ -621,7 +624,7 @@ impl World {
             Tally::LinkRestored(after) => self.check_restored(after),
             Tally::LinkGivenUp => self.check_given_up(),
             Tally::RolledOver => self.saw("rolled over"),
-            Tally::Cut(_) | Tally::Paused | Tally::Used(_) => {}
+            Tally::Cut(_) | Tally::Paused | Tally::Received(_) | Tally::Used(_) => {}
         }
     }
 

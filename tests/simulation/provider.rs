@@ -41,6 +41,7 @@ impl World {
             _ if !self.ever_up || !self.link_up => vec![],
             17..20 => self.speech_started(),
             20..24 => vec![voice(FromVoice::SpeechStopped {
+                handed: (self.random.below(2) == 0).then_some(self.now),
                 at: Duration::from_millis(self.random.below(10_000)),
                 json: "stopped".into(),
             })],

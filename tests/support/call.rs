@@ -63,6 +63,7 @@ impl Session {
             frame,
             position,
             due,
+            first: false,
         })
         .await;
     }

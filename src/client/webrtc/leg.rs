@@ -256,6 +256,7 @@ impl Leg {
                     frame,
                     position,
                     due,
+                    first: _,
                 } => self.play(&frame, position, due).await,
                 ToClient::Flush => {
                     self.call.line.port().hush(false);
@@ -374,8 +375,11 @@ impl Leg {
                 };
                 if let (Some(position), Some(at)) = (position, now.checked_sub(age)) {
                     let position = position.saturating_sub(output_latency);
-                    self.uplink
-                        .push_back(FromClient::Played(Played { position, at }));
+                    self.uplink.push_back(FromClient::Played(Played {
+                        position,
+                        at,
+                        exact: false,
+                    }));
                 }
             }
             Some(FromDevice::Said(message)) => self.uplink.push_back(message),

@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::client::webrtc::way::Way;
-use crate::core::latency::{Hop, Recorder, Sample};
+use crate::core::latency::{Measure, Recorder, Sample, Transport};
+use crate::core::port::Source;
 
 /// RTP packets of one call whose instants are remembered on their way through the library.
 const STAMPS: usize = 64;
@@ -69,7 +70,9 @@ impl Meter {
         let due = take(&mut self.stamps().due, sequence);
         if let (Some(due), Some(Reporter(record))) = (due, self.recorder.get()) {
             record(Sample {
-                hop: Hop::RelayOut,
+                measure: Measure::PacketOut,
+                transport: Some(Transport::WebRtc),
+                source: Source::Reported,
                 took: now.saturating_duration_since(due),
             });
         }

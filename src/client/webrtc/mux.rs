@@ -411,7 +411,8 @@ fn sequence(rtp: &[u8]) -> u16 {
 mod tests {
     use super::*;
     use crate::client::webrtc::ice::tests::{address, credentials};
-    use crate::core::latency::{Hop, Sample};
+    use crate::core::latency::{Measure, Sample, Transport};
+    use crate::core::port::Source;
 
     fn connect(mux: &Arc<Mux>, name: &str, now: Instant) -> Line {
         mux.connect(credentials(name), credentials("they"), now)
@@ -529,8 +530,13 @@ mod tests {
         line.port().send(&media(6), address(1));
         line.port().send(&media(7), address(1));
         line.port().send(&media(7), address(1));
-        let (hop, took) = (Hop::RelayOut, Duration::ZERO);
-        assert_eq!(*samples.lock().unwrap(), [Sample { hop, took }]);
+        let sample = Sample {
+            measure: Measure::PacketOut,
+            took: Duration::ZERO,
+            transport: Some(Transport::WebRtc),
+            source: Source::Reported,
+        };
+        assert_eq!(*samples.lock().unwrap(), [sample]);
     }
 
     #[tokio::test]

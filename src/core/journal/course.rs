@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::core::ids::TokenId;
 use crate::core::journal::entry::Word;
+use crate::core::latency::TurnTrace;
 use crate::core::port::{
-    CloseReason, FromClient, FromIssuer, FromVoice, Notice, State, ToClient, ToIssuer, TurnLatency,
+    CloseReason, FromClient, FromIssuer, FromVoice, Notice, State, ToClient, ToIssuer,
 };
 use crate::core::session::{Effect, Input, Loss, Neighbor};
 use crate::core::tally::Tally;
@@ -40,7 +41,7 @@ pub struct Course {
     /// The last step of a renewal, or of its failure.
     pub renewal: Option<(Duration, Word)>,
     pub states: Last<State>,
-    pub turns: Last<TurnLatency>,
+    pub turns: Last<TurnTrace>,
     pub interruptions: u32,
     pub closed: Option<(Duration, CloseReason)>,
 }
@@ -154,6 +155,7 @@ impl Course {
                 | Tally::LinkRestored(_)
                 | Tally::RolledOver
                 | Tally::LinkGivenUp
+                | Tally::Received(_)
                 | Tally::Used(_) => {}
             },
             Effect::Issuer(ToIssuer::Renew) => self.renewal = Some((at, Word::new("due"))),
@@ -166,6 +168,7 @@ impl Course {
             | Effect::Dialer(_)
             | Effect::Tool(_)
             | Effect::Record(_)
+            | Effect::Turn(_)
             | Effect::Save(_) => {}
         }
     }
@@ -186,7 +189,7 @@ impl Course {
             // Whoever comes back is told again.
             Notice::State(state) if self.state() == Some(*state) => {}
             Notice::State(state) => self.states.push(at, *state),
-            Notice::Latency(latency) => self.turns.push(at, *latency),
+            Notice::Latency(latency) => self.turns.push(at, (**latency).clone()),
             Notice::Interrupted { .. } => self.interruptions += 1,
             Notice::Session { .. } | Notice::Reconnect { .. } => self.resume_issued = true,
             Notice::Token(credential) => {

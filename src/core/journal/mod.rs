@@ -263,6 +263,7 @@ mod tests {
                 frame: frame(),
                 position: self.at,
                 due: self.origin + self.at,
+                first: false,
             }));
         }
     }

@@ -33,6 +33,7 @@ pub(super) fn passed_on(effect: &Effect) -> Option<(Party, Duration)> {
         | Effect::Tool(_)
         | Effect::Issuer(_)
         | Effect::Record(_)
+        | Effect::Turn(_)
         | Effect::Count(_)
         | Effect::Save(_)
         | Effect::Close(_) => None,
@@ -89,6 +90,9 @@ fn of_client(message: &FromClient, name_of: NameOf) -> Note {
         FromClient::ClearOutput => told("output_audio_buffer.clear"),
         FromClient::Played(_) => told("voxline.playout").streaming(),
         FromClient::Network(network) => told("network").lasting(network.round_trip).streaming(),
+        FromClient::Ways(ways) => told("ways").lasting(ways.up + ways.down).streaming(),
+        FromClient::Stats(_) => told("voxline.stats").streaming(),
+        FromClient::Sent { position, .. } => told("sent").lasting(*position),
         FromClient::Speech(Speech::Began { .. }) => told("voice began"),
         FromClient::Speech(Speech::Ended) => told("voice ended"),
         FromClient::Ready => told("ready"),
@@ -228,7 +232,7 @@ pub(super) fn of_effect(effect: &Effect, name_of: NameOf, add: &mut impl FnMut(N
             }),
         )),
         // What is timed and counted is shown elsewhere.
-        Effect::Record(_) | Effect::Count(_) | Effect::Save(_) => {}
+        Effect::Record(_) | Effect::Turn(_) | Effect::Count(_) | Effect::Save(_) => {}
         Effect::Close(reason) => {
             let closed = Note::new(Relay, Operator, Word::new("closed"));
             add(closed.detailed(Word::new(reason.name())));
@@ -285,7 +289,9 @@ fn of_notice(notice: &Notice) -> Note {
             .detailed(Word::new(accuracy.source.name())),
         Notice::Paused { response } => told("voxline.paused").on(response),
         Notice::Resumed { paused } => told("voxline.resumed").lasting(*paused),
-        Notice::Latency(latency) => told("voxline.latency").lasting(latency.total()),
+        Notice::Latency(latency) => told("voxline.latency")
+            .on(&latency.response)
+            .lasting(latency.total),
         Notice::Session { .. } => told("voxline.session"),
         Notice::Token(credential) => {
             told("voxline.token").detailed(Word::of(credential.id.as_str()))

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::core::port::{Accuracy, Network, Source};
+use crate::core::port::{Accuracy, Network, Played, Source};
 
 /// An ear further behind than this is a mistaken report.
 pub(super) const MAX_DELAY: Duration = Duration::from_secs(5);
@@ -64,10 +64,11 @@ impl Ear {
         }
     }
 
-    /// Takes a report of the ear's delay. It was older when it arrived than it says: by the way
-    /// here.
-    pub(super) fn report(&mut self, delay: Duration, at: Instant) {
-        let delay = delay.saturating_sub(self.way());
+    /// Takes a report of the ear's delay. One whose instant is that of its arrival is older than it
+    /// says: by the way here.
+    pub(super) fn report(&mut self, delay: Duration, Played { at, exact, .. }: Played) {
+        let way = if exact { Duration::ZERO } else { self.way() };
+        let delay = delay.saturating_sub(way);
         if delay > MAX_DELAY {
             return;
         }
@@ -165,7 +166,7 @@ mod tests {
     fn one_mad_report_among_others_changes_little() {
         let (mut ear, t0) = ear();
         for (at, delay) in [(0, 100), (100, 104), (200, 3_000), (300, 0), (400, 102)] {
-            ear.report(ms(delay), t0 + ms(at));
+            ear.report(ms(delay), played(t0 + ms(at), false));
         }
 
         let hearing = ear.hearing(t0 + ms(400));
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn a_report_of_a_moment_that_cannot_be_is_none() {
         let (mut ear, t0) = ear();
-        ear.report(ms(5_001), t0);
+        ear.report(ms(5_001), played(t0, false));
 
         assert_eq!(ear.hearing(t0).delay, ms(80));
     }
@@ -185,7 +186,7 @@ mod tests {
     #[test]
     fn old_reports_count_as_an_estimate_and_then_not_at_all() {
         let (mut ear, t0) = ear();
-        ear.report(ms(200), t0);
+        ear.report(ms(200), played(t0, false));
 
         let at = |ear: &Ear, after| ear.hearing(t0 + ms(after)).accuracy;
         assert_eq!(at(&ear, 5_000), accuracy(Source::Reported, 20));
@@ -199,8 +200,8 @@ mod tests {
     #[test]
     fn reports_from_before_a_silence_do_not_outvote_the_first_after_it() {
         let (mut ear, t0) = ear();
-        (0..4).for_each(|at| ear.report(ms(100), t0 + ms(at)));
-        ear.report(ms(300), t0 + ms(9_000));
+        (0..4).for_each(|at| ear.report(ms(100), played(t0 + ms(at), false)));
+        ear.report(ms(300), played(t0 + ms(9_000), false));
 
         assert_eq!(ear.hearing(t0 + ms(9_000)).delay, ms(300));
     }
@@ -209,9 +210,15 @@ mod tests {
     fn a_report_is_older_than_it_says_by_its_own_way() {
         let (mut ear, t0) = ear();
         ear.measure(network(200, 0), t0);
-        ear.report(ms(350), t0);
+        ear.report(ms(350), played(t0, false));
 
         assert_eq!(ear.hearing(t0).delay, ms(250));
+        (0..5).for_each(|_| ear.report(ms(350), played(t0, true)));
+        assert_eq!(
+            ear.hearing(t0).delay,
+            ms(350),
+            "not one that tells the time"
+        );
     }
 
     #[test]
@@ -227,6 +234,14 @@ mod tests {
         assert_eq!(at(200, 40).delay, ms(220));
         assert!(at(200, 40).accuracy.uncertainty > at(0, 0).accuracy.uncertainty);
         assert_eq!(at(60_000, 0).delay, MAX_DELAY);
+    }
+
+    fn played(at: Instant, exact: bool) -> Played {
+        Played {
+            position: ms(0),
+            at,
+            exact,
+        }
     }
 
     fn ear() -> (Ear, Instant) {

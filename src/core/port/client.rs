@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::core::audio::Frame;
 use crate::core::ids::{EventId, ItemId, ResponseId, SessionId, TokenId};
-use crate::core::port::{Accuracy, Credential, Fault, Json, Network, Speech, Token};
+use crate::core::latency::{Transport, TurnTrace};
+use crate::core::port::{Accuracy, Credential, Fault, Json, Network, Speech, Stats, Token, Ways};
 use crate::core::session::{Fallback, Reason};
 
 /// Said by the person's device.
@@ -28,6 +29,12 @@ pub enum FromClient {
     Played(Played),
     /// How the network between it and the relay is.
     Network(Network),
+    /// How long the ways between it and the relay are.
+    Ways(Ways),
+    /// What it tells of its sound, both ways.
+    Stats(Stats),
+    /// The first sound of an answer, for this position, has left for it at this instant.
+    Sent { position: Duration, at: Instant },
     /// What the relay's own detector hears in its microphone.
     Speech(Speech),
     /// Its connection is open: it hears what is said from now on.
@@ -77,6 +84,9 @@ pub struct Played {
     pub position: Duration,
     /// ... at this instant.
     pub at: Instant,
+    /// Whether the instant is by the device's own clock; else the report is older than it says,
+    /// by its own way here.
+    pub exact: bool,
 }
 
 /// What is known of a device when it attaches.
@@ -89,6 +99,8 @@ pub struct Device {
     pub ear_delay: Duration,
     /// Whether it drops what it has not played when it is told to.
     pub flushes: bool,
+    /// How its sound travels.
+    pub transport: Transport,
     /// Where its ear has got to, if it plays nothing more of what its last connection has brought.
     pub heard: Option<Duration>,
 }
@@ -111,6 +123,9 @@ pub enum ToClient {
         frame: Frame,
         position: Duration,
         due: Instant,
+        /// Whether it is the first of an answer: when it leaves is to be told
+        /// ([`FromClient::Sent`]).
+        first: bool,
     },
     /// Drop what has been handed over and not sent yet.
     Flush,
@@ -152,8 +167,8 @@ pub enum Notice {
     Paused { response: ResponseId },
     /// `voxline.resumed`: after so long what follows is sent again, from where it was paused.
     Resumed { paused: Duration },
-    /// `voxline.latency`: a turn's first audio has left the relay.
-    Latency(TurnLatency),
+    /// `voxline.latency`: a turn's first sound was heard, as far as that is known.
+    Latency(Box<TurnTrace>),
     /// `voxline.session`: this session's name, and how to come back to it within `window` of
     /// losing the connection.
     Session {
@@ -209,27 +224,6 @@ impl State {
             Self::Cancelling => "cancelling",
             Self::Recovering => "recovering",
         }
-    }
-}
-
-/// How long a turn took, from the person's last sound to the first sound of the answer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct TurnLatency {
-    /// Counts the answered turns of the session from 1.
-    pub turn: u64,
-    /// From the last sound of the person's speech (as it reached the relay) to the provider
-    /// saying that they had stopped.
-    pub silence_wait: Duration,
-    /// From there to the first audio of the answer reaching the relay.
-    pub inference: Duration,
-    /// From there to its release to the device; longer than nothing if an earlier answer was
-    /// still sounding.
-    pub relay_out: Duration,
-}
-
-impl TurnLatency {
-    pub fn total(&self) -> Duration {
-        self.silence_wait + self.inference + self.relay_out
     }
 }
 

@@ -12,6 +12,39 @@ pub struct Network {
     pub jitter: Duration,
 }
 
+/// How long the ways between a device and the relay are now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ways {
+    pub up: Duration,
+    pub down: Duration,
+    /// Each may be so much longer, and the other one shorter by as much.
+    pub uncertainty: Duration,
+    /// Reported, where the device tells its own times; else half a round trip each.
+    pub source: Source,
+}
+
+/// What a device tells of itself, each if it knows.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stats {
+    /// From the microphone to its sound leaving the device, without the wait for a packet to fill.
+    pub capture: Option<Duration>,
+    /// How long sound waits for its turn.
+    pub jitter_buffer: Option<Duration>,
+    /// From there to the ear.
+    pub output_latency: Option<Duration>,
+    pub received: Received,
+}
+
+/// What has become of the sound that a device was sent on this connection.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Received {
+    pub packets: u64,
+    pub lost: u64,
+    pub samples: u64,
+    /// Samples that were made up, since theirs were not there.
+    pub concealed: u64,
+}
+
 /// What the relay hears by itself, ahead of the provider's word.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Speech {

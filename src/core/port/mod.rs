@@ -14,10 +14,9 @@ mod voice;
 
 pub use client::{
     ClientEvent, CloseReason, Device, FromClient, Notice, Output, Played, State, ToClient,
-    TurnLatency,
 };
 pub use dialer::{DialFailure, FromDialer, ToDialer};
-pub use ear::{Accuracy, Network, Source, Speech};
+pub use ear::{Accuracy, Network, Received, Source, Speech, Stats, Ways};
 pub use fault::{Fault, FaultKind};
 pub use issuer::{Credential, FromIssuer, ToIssuer, Token};
 pub use json::Json;

@@ -18,7 +18,12 @@ pub enum FromVoice {
     SpeechStarted { at: Duration, json: Json },
     /// `input_audio_buffer.speech_stopped`, at this position of the input audio, which by OpenAI's
     /// definition includes [`VoiceSession::silence`].
-    SpeechStopped { at: Duration, json: Json },
+    SpeechStopped {
+        at: Duration,
+        /// When the last of their speech was handed to the provider's socket, if that is known.
+        handed: Option<Instant>,
+        json: Json,
+    },
     /// `response.created`
     ResponseCreated {
         response: ResponseId,

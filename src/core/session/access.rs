@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::core::ids::TokenId;
-use crate::core::port::{Credential, Fault, FromIssuer, Notice, ToClient, ToIssuer, Token};
+use crate::core::latency::Measure;
+use crate::core::port::{Credential, Fault, FromIssuer, Notice, Source, ToClient, ToIssuer, Token};
 use crate::core::session::seat::Seat;
 use crate::core::session::{Access, Effect, Session, SessionConfig};
 use crate::core::tally::Tally;
@@ -16,6 +17,8 @@ pub(super) struct Keys {
     rotation: Option<Rotation>,
     /// The latest that the client was given to come back with.
     resume: Option<Token>,
+    /// When the client was offered a fresh one that it has not acknowledged.
+    offered_at: Option<Instant>,
     /// Questions to the issuer that have no answer yet, the earliest first.
     questions: VecDeque<Question>,
 }
@@ -53,6 +56,7 @@ impl Keys {
         Self {
             rotation,
             resume: None,
+            offered_at: None,
             questions: VecDeque::new(),
         }
     }
@@ -96,6 +100,10 @@ impl Session {
             && rotation.acknowledge(token, now)
         {
             self.count(Tally::Rotated);
+            if let Some(offered_at) = self.keys.offered_at.take() {
+                let took = now.saturating_duration_since(offered_at);
+                self.record(Measure::Rotation, took, Source::Reported);
+            }
         }
     }
 
@@ -117,9 +125,10 @@ impl Session {
             .and_then(|rotation| rotation.poll(now));
         match step {
             Some(Step::Renew) => self.ask(Question::Renewal, ToIssuer::Renew),
-            Some(Step::Offer(credential)) => self.give(credential),
+            Some(Step::Offer(credential)) => self.give(credential, now),
             Some(Step::Announce { within }) => self.confide(Notice::TokenExpiring { within }),
             Some(Step::Lapse) => {
+                self.keys.offered_at = None;
                 self.count(Tally::RotationFailed);
                 self.ask(Question::Return, ToIssuer::Resume);
             }
@@ -153,7 +162,7 @@ impl Session {
                 if let Some(rotation) = &mut self.keys.rotation {
                     rotation.offer(credential.clone(), now);
                 }
-                self.give(credential);
+                self.give(credential, now);
             }
             (Some(Question::Renewal), FromIssuer::Refused(_) | FromIssuer::Unavailable) => {
                 if let Some(rotation) = &mut self.keys.rotation {
@@ -185,7 +194,7 @@ impl Session {
             }
             self.count(Tally::Rotated);
         }
-        self.give(credential);
+        self.give(credential, now);
     }
 
     fn call_back(&mut self, resume: Token) {
@@ -196,7 +205,8 @@ impl Session {
         });
     }
 
-    fn give(&mut self, credential: Credential) {
+    fn give(&mut self, credential: Credential, now: Instant) {
+        self.keys.offered_at.get_or_insert(now);
         self.keys.resume = Some(credential.resume.clone());
         self.confide(Notice::Token(credential));
     }

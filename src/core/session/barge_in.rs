@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::latency::Hop;
+use crate::core::latency::Measure;
 use crate::core::playout::Cut;
 use crate::core::port::{Notice, Speech};
 use crate::core::session::{Seat, Session};
@@ -134,6 +134,9 @@ impl Session {
         self.barge_in.deaf_for = DEAF;
         self.count(Tally::Cut(cut.hearing.accuracy.source));
         let spoke = self.barge_in.speech.unwrap_or(now);
-        self.record(Hop::Silence, cut.silent_at.saturating_duration_since(spoke));
+        let silence = cut.silent_at.saturating_duration_since(spoke);
+        self.record(Measure::Silence, silence, cut.hearing.accuracy.source);
+        // Something of it was heard, but there may be no word of it any more.
+        self.tell_turn_unreported(now);
     }
 }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::core::audio::Frame;
 use crate::core::ids::EventId;
+use crate::core::latency::Measure;
 use crate::core::port::{
-    ClientEvent, CloseReason, Device, Fault, FromClient, Json, Notice, ToClient, ToVoice,
+    ClientEvent, CloseReason, Device, Fault, FromClient, Json, Notice, Source, ToClient, ToVoice,
 };
 use crate::core::session::reach::Reach;
 use crate::core::session::recovery::{Cause, Plan, plan};
@@ -52,7 +53,10 @@ impl Session {
                 self.last_activity = now;
                 self.clear_output(now);
             }
-            FromClient::Played(played) => self.speaker.report(played),
+            FromClient::Played(played) => self.on_played(played, now),
+            FromClient::Ways(ways) => self.trace.measure(ways),
+            FromClient::Stats(stats) => self.on_stats(stats),
+            FromClient::Sent { position, at } => self.trace.sent(position, at, now),
             FromClient::Network(network) => self.speaker.measure(network, now),
             FromClient::Speech(speech) => self.on_speech(speech, now),
             FromClient::Ready => {}
@@ -169,12 +173,18 @@ impl Session {
         if !owed.is_empty() {
             self.tell(ToClient::Missed(owed));
         }
-        if let Seat::Parked { .. } = before {
+        if let Seat::Parked { until } = before {
             self.count(Tally::Resumed);
+            let away = self
+                .config
+                .resume_window
+                .saturating_sub(until.saturating_duration_since(now));
+            self.record(Measure::Return, away, Source::Reported);
         } else {
             self.speaker.pause(now);
         }
         self.reach = Reach::new(now);
+        self.trace.attach(device.transport);
         self.speaker.resume(device, now);
         self.let_go(now);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::ids::SessionId;
+use crate::core::latency::Transport;
 use crate::core::playout::PlayoutConfig;
 use crate::core::session::recovery::RecoveryConfig;
 use crate::core::token::{Renewal, RotationConfig};
@@ -63,6 +64,17 @@ pub enum Playback {
     /// The provider does, and truncates by itself: sound goes past the relay. The session ends
     /// with the voice link, with or without a client.
     Provider,
+}
+
+impl Playback {
+    /// How the sound of the first client travels: only over WebSocket can it be taken back.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Relay(PlayoutConfig { flushes: false, .. }) => Transport::WebRtc,
+            Self::Relay(_) | Self::Client => Transport::WebSocket,
+            Self::Provider => Transport::Direct,
+        }
+    }
 }
 
 impl SessionConfig {

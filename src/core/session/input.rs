@@ -31,14 +31,17 @@ impl InputClock {
         self.length
     }
 
-    /// Returns when the sound at `position` was received, if that is still known.
-    pub(super) fn received(&self, position: Duration) -> Option<Instant> {
+    /// Returns when the sound at `position` was received, and how much more of it came with it in
+    /// one piece, if that is still known.
+    pub(super) fn received(&self, position: Duration) -> Option<(Instant, Duration)> {
         let index = self.pieces.partition_point(|(end, _)| *end < position);
         if index == 0 && self.pieces.len() == KEPT {
             return None;
         }
 
-        self.pieces.get(index).map(|(_, received)| *received)
+        let (end, received) = *self.pieces.get(index)?;
+
+        Some((received, end.saturating_sub(position)))
     }
 }
 
@@ -55,8 +58,8 @@ mod tests {
             clock.advance(ms(20), t0 + ms(100 * piece));
         }
 
-        assert_eq!(clock.received(ms(20)), Some(t0 + ms(100)));
-        assert_eq!(clock.received(ms(21)), Some(t0 + ms(200)));
+        assert_eq!(clock.received(ms(20)), Some((t0 + ms(100), ms(0))));
+        assert_eq!(clock.received(ms(21)), Some((t0 + ms(200), ms(19))));
         assert_eq!(clock.received(ms(61)), None, "not received yet");
     }
 

@@ -1,6 +1,6 @@
 //! What a session is told, and what it wants done.
 
-use crate::core::latency::Sample;
+use crate::core::latency::{Sample, TurnTrace};
 use crate::core::port::{
     CloseReason, Device, FromClient, FromDialer, FromIssuer, FromTools, FromVoice, ToClient,
     ToDialer, ToIssuer, ToTools, ToVoice,
@@ -68,6 +68,8 @@ pub enum Effect {
     Dialer(ToDialer),
     Issuer(ToIssuer),
     Record(Sample),
+    /// The first sound of a turn's answer was heard.
+    Turn(Box<TurnTrace>),
     Count(Tally),
     /// This is to be kept, in place of what was kept before.
     Save(Box<Snapshot>),

@@ -46,6 +46,7 @@ mod seat;
 mod snapshot;
 mod speaker;
 mod tools;
+mod trace;
 mod turns;
 mod uplink;
 mod upstream;
@@ -55,11 +56,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::audio::Format;
-use crate::core::ids::{ItemId, ResponseId};
-use crate::core::latency::{Hop, Sample};
+use crate::core::ids::ItemId;
+use crate::core::latency::{Measure, Sample};
 use crate::core::playout::Hearing;
 use crate::core::port::{
-    CloseReason, Json, LinkEnd, Notice, Output, State, ToClient, ToVoice, VoiceSession,
+    CloseReason, Json, LinkEnd, Notice, Output, Source, State, ToClient, ToVoice, VoiceSession,
 };
 use crate::core::session::access::Keys;
 use crate::core::session::barge_in::BargeIn;
@@ -73,6 +74,7 @@ use crate::core::session::seat::Seat;
 use crate::core::session::snapshot::Saving;
 use crate::core::session::speaker::Speaker;
 use crate::core::session::tools::Tools;
+use crate::core::session::trace::Trace;
 use crate::core::session::upstream::{Link, Owed, Upstream};
 use crate::core::tally::Tally;
 
@@ -105,7 +107,7 @@ pub struct Session {
     sounds: u64,
     /// The person is speaking.
     hearing: bool,
-    turn: Turn,
+    trace: Trace,
     turns: u64,
     tools: Tools,
     /// Responses that the provider is working on.
@@ -147,27 +149,6 @@ enum Phase {
     Closed,
 }
 
-/// What is known of the turn that is being answered.
-#[derive(Clone, Debug)]
-enum Turn {
-    /// The person has not spoken since the last answer.
-    None,
-    /// The person stopped speaking.
-    Asked {
-        silence_wait: Duration,
-        stopped_at: Instant,
-        /// The response that has begun since.
-        answer: Option<ResponseId>,
-    },
-    /// The answer's first sound has arrived and waits for its release.
-    Answered {
-        silence_wait: Duration,
-        inference: Duration,
-        arrived_at: Instant,
-        answer: ResponseId,
-    },
-}
-
 impl Session {
     pub fn new(config: SessionConfig, now: Instant) -> Self {
         Self {
@@ -186,7 +167,7 @@ impl Session {
             input: InputClock::default(),
             sounds: 0,
             hearing: false,
-            turn: Turn::None,
+            trace: Trace::new(config.playback.transport()),
             turns: 0,
             tools: Tools::new(Arc::clone(&config.tools)),
             open: Recent::default(),
@@ -285,6 +266,7 @@ impl Session {
             deadline,
             self.speaker.poll_timeout(),
             self.barge_in.poll_timeout(),
+            self.trace.poll_timeout(),
             self.ending.poll_timeout(),
             self.seat.poll_timeout(),
             self.reach_timeout(),
@@ -301,21 +283,24 @@ impl Session {
     /// Does what time and the last input allow.
     fn advance(&mut self, now: Instant) {
         self.let_go_in_time(now);
+        self.tell_turn_in_time(now);
         self.watch_reach(now);
         while let Some(release) = self.speaker.poll_frame(now) {
             self.last_activity = now;
             if release.first {
                 self.show(ToClient::Output(Output::Started, release.response.clone()));
-                self.report_latency(&release.response, now);
+                self.on_left(&release.response, Some(release.position), now);
             }
             self.tell(ToClient::Play {
                 frame: release.frame,
                 position: release.position,
                 due: release.due,
+                first: release.first,
             });
         }
         while let Some(response) = self.speaker.poll_finished(now) {
             self.last_activity = now;
+            self.on_heard_out(&response, now);
             self.show(ToClient::Output(Output::Stopped, response));
         }
         self.tend_links(now);
@@ -373,8 +358,13 @@ impl Session {
         }
     }
 
-    fn record(&mut self, hop: Hop, took: Duration) {
-        self.effects.push_back(Effect::Record(Sample { hop, took }));
+    fn record(&mut self, measure: Measure, took: Duration, source: Source) {
+        self.effects.push_back(Effect::Record(Sample {
+            measure,
+            took,
+            transport: Some(self.trace.transport()),
+            source,
+        }));
     }
 
     fn pass_on(&mut self, json: Json) {

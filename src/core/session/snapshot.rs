@@ -177,6 +177,7 @@ fn changes(input: &Input) -> bool {
 #[expect(clippy::disallowed_methods, reason = "a test picks an origin")]
 mod tests {
     use super::*;
+    use crate::core::latency::Transport;
 
     use crate::core::ids::ItemId;
     use crate::core::item::{Body, Role, Words};
@@ -275,6 +276,7 @@ mod tests {
 
     fn device() -> Device {
         Device {
+            transport: Transport::WebRtc,
             lead: Duration::ZERO,
             ear_delay: Duration::ZERO,
             flushes: false,

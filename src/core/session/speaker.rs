@@ -154,6 +154,14 @@ impl Speaker {
         }
     }
 
+    /// When the ear hears what is released for this position, where the relay plays.
+    pub(super) fn heard_at(&self, position: Duration) -> Option<Instant> {
+        match self {
+            Self::Relay(playout) => Some(playout.heard_at(position)),
+            Self::Client { .. } | Self::Provider { .. } => None,
+        }
+    }
+
     /// Has the sound wait where the relay plays it; returns what was sounding.
     pub(super) fn hold(&mut self) -> Option<ResponseId> {
         match self {

@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::core::ids::ResponseId;
-use crate::core::latency::Hop;
 use crate::core::port::{
     Accuracy, Fault, FromVoice, Json, Notice, Output, ResponseOutcome, Source, ToClient, ToVoice,
-    TurnLatency, Usage, VoiceSession,
+    Usage, VoiceSession,
 };
 use crate::core::session::recovery::Cause;
 use crate::core::session::speaker::Carried;
-use crate::core::session::{Link, Phase, Playback, Session, Turn};
+use crate::core::session::{Link, Phase, Playback, Session};
 use crate::core::tally::Tally;
 
 /// What the relay knows of an ear that the provider plays to.
@@ -28,7 +27,9 @@ impl Session {
                 self.upstream.uplink.begin_turn(at);
                 self.on_speech_started(json, now);
             }
-            FromVoice::SpeechStopped { at, json } => self.on_speech_stopped(at, json, now),
+            FromVoice::SpeechStopped { at, handed, json } => {
+                self.on_speech_stopped(at, handed, json, now);
+            }
             FromVoice::ResponseCreated {
                 response,
                 conversation,
@@ -42,7 +43,7 @@ impl Session {
                     self.upstream.conversation = conversation;
                     self.upstream.begun();
                     self.open.insert(response.clone());
-                    self.on_begun(response, now);
+                    self.on_begun(&response, now);
                 }
             }
             FromVoice::Audio {
@@ -77,7 +78,7 @@ impl Session {
                     Ok(Carried::ByRelay) => {}
                     Ok(Carried::ByClient) => {
                         self.pass_on(json);
-                        self.report_latency(&response, now);
+                        self.on_left(&response, None, now);
                     }
                     Err(_) => self.on_speaker_full(response),
                 }
@@ -182,7 +183,7 @@ impl Session {
             Output::Started => {
                 self.speaker.start(response.clone(), now);
                 self.on_sound(&response, now);
-                self.report_latency(&response, now);
+                self.on_left(&response, None, now);
             }
             Output::Stopped => {
                 self.speaker.stop(&response, now);
@@ -213,7 +214,7 @@ impl Session {
     fn on_speech_started(&mut self, json: Json, now: Instant) {
         self.last_activity = now;
         self.hearing = true;
-        self.turn = Turn::None;
+        self.trace.forget();
         self.upstream.forgive();
         self.tools.on_new_turn();
         if self.interrupts() && (!self.open.is_empty() || !self.speaker.is_silent()) {
@@ -228,30 +229,21 @@ impl Session {
         }
     }
 
-    fn on_speech_stopped(&mut self, at: Duration, json: Json, now: Instant) {
+    fn on_speech_stopped(
+        &mut self,
+        at: Duration,
+        handed: Option<Instant>,
+        json: Json,
+        now: Instant,
+    ) {
         self.last_activity = now;
         self.hearing = false;
         self.upstream.stopped_at = Some(at);
         self.pass_on(json);
-        let Link::Up(VoiceSession {
-            responds: true,
-            silence,
-            ..
-        }) = self.voice
-        else {
+        let Link::Up(VoiceSession { responds: true, .. }) = self.voice else {
             return;
         };
-        let ended = self.input.received(at.saturating_sub(silence));
-        self.turn = Turn::Asked {
-            silence_wait: match ended {
-                Some(ended) => now.saturating_duration_since(ended),
-                // Sound that the relay does not carry: the provider is taken at its word.
-                None if self.is_direct() => silence,
-                None => Duration::ZERO,
-            },
-            stopped_at: now,
-            answer: None,
-        };
+        self.on_asked(at, handed, now);
         match self.phase {
             Phase::Listening | Phase::Cancelling { .. } | Phase::Recovering { .. } => {
                 self.think(now);
@@ -290,7 +282,7 @@ impl Session {
                     self.enter(Phase::Recovering { until: now });
                 }
                 if outcome != ResponseOutcome::Completed {
-                    self.turn = Turn::None;
+                    self.trace.forget();
                 }
                 self.rest(now);
             }
@@ -316,7 +308,7 @@ impl Session {
     pub(super) fn on_stall(&mut self, now: Instant) {
         let until = now + self.config.cancel_timeout;
         self.enter(Phase::Recovering { until });
-        self.turn = Turn::None;
+        self.trace.forget();
         let open = self.take_open();
         if open.is_empty() && self.upstream.recovers() {
             self.say(ToVoice::Probe);
@@ -354,10 +346,8 @@ impl Session {
     }
 
     /// The provider begins an answer, perhaps while an earlier one still sounds.
-    fn on_begun(&mut self, response: ResponseId, now: Instant) {
-        if let Turn::Asked { answer, .. } = &mut self.turn {
-            *answer = Some(response);
-        }
+    fn on_begun(&mut self, response: &ResponseId, now: Instant) {
+        self.record_first_byte(response, now);
         match self.phase {
             Phase::Listening | Phase::Cancelling { .. } | Phase::Recovering { .. } => {
                 self.think(now);
@@ -389,47 +379,7 @@ impl Session {
     fn on_sound(&mut self, response: &ResponseId, now: Instant) {
         let until = now + self.config.thinking_timeout;
         self.enter(Phase::Speaking { until });
-        if let Turn::Asked {
-            silence_wait,
-            stopped_at,
-            answer: Some(answer),
-        } = &self.turn
-            && answer == response
-        {
-            let (silence_wait, inference) = (*silence_wait, now - *stopped_at);
-            self.turn = Turn::Answered {
-                silence_wait,
-                inference,
-                arrived_at: now,
-                answer: response.clone(),
-            };
-            if !self.is_direct() {
-                self.record(Hop::SilenceWait, silence_wait);
-            }
-            self.record(Hop::Inference, inference);
-        }
-    }
-
-    /// The first sound of `response` leaves the relay.
-    pub(super) fn report_latency(&mut self, response: &ResponseId, now: Instant) {
-        if let Turn::Answered {
-            silence_wait,
-            inference,
-            arrived_at,
-            answer,
-        } = &self.turn
-            && answer == response
-        {
-            let latency = TurnLatency {
-                turn: self.turns + 1,
-                silence_wait: *silence_wait,
-                inference: *inference,
-                relay_out: now - *arrived_at,
-            };
-            self.turns = latency.turn;
-            self.turn = Turn::None;
-            self.notice(Notice::Latency(latency));
-        }
+        self.trace.arrive(response, now);
     }
 }
 

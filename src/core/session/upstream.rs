@@ -22,7 +22,10 @@ mod term;
 use std::time::{Duration, Instant};
 
 use crate::core::ids::{ConversationId, ItemId};
-use crate::core::port::{ClientEvent, FromVoice, Json, Notice, ToDialer, ToVoice, VoiceSession};
+use crate::core::latency::Measure;
+use crate::core::port::{
+    ClientEvent, FromVoice, Json, Notice, Source, ToDialer, ToVoice, VoiceSession,
+};
 use crate::core::random::Random;
 use crate::core::resilience::Backoff;
 use crate::core::session::ending::Ending;
@@ -336,6 +339,7 @@ impl Session {
             Link::Lost(outage) => {
                 let after = now.saturating_duration_since(outage.since);
                 self.count(Tally::LinkRestored(after));
+                self.record(Measure::Recovery, after, Source::Reported);
                 self.notice(Notice::Restored { after });
             }
             Link::Opening | Link::Up(_) | Link::Down => self.count(Tally::RolledOver),

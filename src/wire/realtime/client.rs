@@ -9,11 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::error::Category;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::core::ids::ResponseId;
+use crate::core::latency::{Hop, TurnTrace};
 use crate::core::port::{
-    ClientEvent, Fault, FaultKind, FromClient, Json, Notice, Output, ToClient,
+    ClientEvent, Fault, FaultKind, FromClient, Json, Notice, Output, Source, ToClient,
 };
 use crate::core::session::Fallback;
 use crate::wire::realtime::session::pin_formats;
@@ -326,15 +327,7 @@ fn encode_notice(notice: &Notice) -> Value {
             "event_id": event_id,
             "paused_ms": millis(*paused),
         }),
-        Notice::Latency(latency) => json!({
-            "type": "voxline.latency",
-            "event_id": event_id,
-            "turn": latency.turn,
-            "silence_wait_ms": millis(latency.silence_wait),
-            "inference_ms": millis(latency.inference),
-            "relay_out_ms": millis(latency.relay_out),
-            "total_ms": millis(latency.total()),
-        }),
+        Notice::Latency(trace) => latency(trace, &event_id),
         Notice::Session { id, resume, window } => json!({
             "type": "voxline.session",
             "event_id": event_id,
@@ -385,6 +378,37 @@ fn encode_notice(notice: &Notice) -> Value {
             "within_ms": millis(*within),
         }),
     }
+}
+
+fn latency(trace: &TurnTrace, event_id: &str) -> Value {
+    let took = |hop| trace.hop(hop).map(|stretch| millis(stretch.took));
+    let mut hops = Map::new();
+    let mut estimated = vec![];
+    for (hop, stretch) in trace.known() {
+        hops.insert(format!("{}_ms", hop.name()), json!(micros(stretch.took)));
+        if stretch.source == Source::Estimated {
+            estimated.push(hop.name());
+        }
+    }
+
+    json!({
+        "type": "voxline.latency",
+        "event_id": event_id,
+        "turn": trace.turn,
+        "response_id": trace.response.as_str(),
+        "silence_wait_ms": took(Hop::SilenceWait),
+        "inference_ms": took(Hop::Inference),
+        "relay_out_ms": took(Hop::RelayOut),
+        "total_ms": micros(trace.total),
+        "hops": hops,
+        "estimated": estimated,
+        "uncertainty_ms": millis(trace.uncertainty),
+    })
+}
+
+/// Milliseconds, to the microsecond: what is added up stays equal.
+fn micros(span: Duration) -> f64 {
+    span.as_micros() as f64 / 1000.0
 }
 
 fn millis(span: Duration) -> f64 {

@@ -34,6 +34,7 @@ pub fn decode_voice(text: &str, mark: &Mark) -> Option<FromVoice> {
         }
         "input_audio_buffer.speech_stopped" => {
             parse(text).map(|event: SpeechStopped| FromVoice::SpeechStopped {
+                handed: None,
                 at: Duration::from_millis(event.audio_end_ms),
                 json: json.clone(),
             })
