@@ -51,6 +51,14 @@ impl Opening {
         })
     }
 
+    /// The model of a conversation.
+    pub fn model(&self) -> Option<&str> {
+        match &self.target {
+            Target::Model(model) => Some(model),
+            Target::Call(_) | Target::Transcription => None,
+        }
+    }
+
     /// Whoever opens the next link wants it with what this `session.update` has changed.
     pub fn adopt(&mut self, update: &Json) {
         self.session.adopt(update);

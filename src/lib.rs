@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod driver;
 pub mod gateway;
 pub mod media;
+pub mod otlp;
 pub mod provider;
 pub mod server;
 pub mod sim;

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["clock", "core", "media", "wire"]),
     ("tools", &["clock", "core", "wire"]),
     ("driver", &["clock", "core"]),
+    ("otlp", &["clock", "core"]),
     ("store", &["core"]),
     (
         "sim",
@@ -27,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "client", "clock", "core", "driver", "media", "provider", "wire",
         ],
     ),
-    ("config", &["auth", "sim"]),
+    ("config", &["auth", "otlp", "sim"]),
     (
         "server",
         &[
@@ -39,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "diagnosis",
             "driver",
             "gateway",
+            "otlp",
             "provider",
             "sim",
             "store",

@@ -9,6 +9,7 @@ mod reference;
 mod secret;
 mod setting;
 mod settings;
+mod traces;
 mod value;
 mod web_origin;
 
@@ -27,6 +28,7 @@ pub use crate::config::web_origin::{Origins, SiteOrigin, WebOrigin};
 use crate::auth::{self, KeyDigest};
 use crate::config::layers::{Entries, Entry};
 use crate::config::value::{Calls, Choice, Mishap, Value};
+use crate::otlp;
 use crate::sim;
 
 /// Everything a relay needs to know before it starts.
@@ -51,6 +53,8 @@ pub struct Config {
     pub diagnosis: Diagnosis,
     pub recovery: Recovery,
     pub sim: sim::Settings,
+    /// Absent if no collector is told of anything.
+    pub otlp: Option<otlp::Settings>,
     pub log: Log,
 }
 
@@ -275,6 +279,7 @@ impl Config {
                 fault: entries.value::<Mishap>("sim.fault")?.0,
                 ..sim::Settings::default()
             },
+            otlp: traces::settings(&entries)?,
             log: Log {
                 filter: entries.value("log.filter")?,
                 format: entries.value("log.format")?,

@@ -30,7 +30,11 @@ impl Setting {
     /// Returns its name in the environment.
     pub fn variable(&self) -> String {
         match self.key {
+            // Names that others have made known.
             "openai.api_key" => "OPENAI_API_KEY".to_owned(),
+            "otlp.endpoint" => "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+            "otlp.headers" => "OTEL_EXPORTER_OTLP_HEADERS".to_owned(),
+            "otlp.service" => "OTEL_SERVICE_NAME".to_owned(),
             key => format!("VOXLINE_{}", key.replace('.', "_").to_uppercase()),
         }
     }

@@ -6,10 +6,17 @@
 use crate::config::setting::{Fallback, Setting};
 
 mod limits;
+mod otlp;
 mod recovery;
 
 /// In the order in which they are documented.
-const GROUPS: &[&[Setting]] = &[ACCESS, limits::LIMITS, recovery::RECOVERY, CONVERSATIONS];
+const GROUPS: &[&[Setting]] = &[
+    ACCESS,
+    limits::LIMITS,
+    recovery::RECOVERY,
+    CONVERSATIONS,
+    otlp::OTLP,
+];
 
 /// All settings.
 pub const SETTINGS: &[Setting] = &joined::<{ count(GROUPS) }>(GROUPS);

@@ -15,6 +15,7 @@ use crate::client::webrtc::SDP_FRAGMENT;
 use crate::config::MediaMode;
 use crate::core::ids::SessionId;
 use crate::core::port::Fault;
+use crate::otlp::Parent;
 use crate::server::admission::Owner;
 use crate::server::auth::device;
 use crate::server::error::ApiError;
@@ -51,11 +52,13 @@ pub(crate) async fn create(
         Some(name) => MediaMode::named(name).ok_or_else(|| no_mode(name))?,
     };
     let device = device(request.headers(), request.uri())?;
+    let trace = Parent::of(request.headers());
     let slot = app.sessions.admit(Owner::of(&caller))?;
     let Form { offer, session } = Form::read(request, &app.config.limits).await?;
     let opener = Opener {
         id: SessionId::from(format!("rtc_{}", uuid::Uuid::new_v4().simple())),
         device,
+        trace,
         slot,
         // Only now: whoever sends slowly must not keep others from being set up.
         handshake: app.admission.handshake()?,

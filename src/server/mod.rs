@@ -31,6 +31,7 @@ mod secrets;
 mod session;
 mod sessions;
 mod tls;
+mod told;
 mod upkeep;
 mod wanted;
 mod whip;
@@ -51,6 +52,7 @@ use crate::config::{CertificateFiles, Config, Log, LogFormat, Provider, Secret};
 use crate::core::latency::Recorder;
 use crate::core::resilience::BreakerConfig;
 use crate::gateway::Gateway;
+use crate::otlp::{Export, Otlp};
 use crate::provider::{Patience, Upstream};
 use crate::server::admission::Admission;
 use crate::server::certificate::SelfSigned;
@@ -78,6 +80,7 @@ pub struct Server {
     ports: Ports,
     local_addr: SocketAddr,
     sim: Option<Sim>,
+    export: Option<Export>,
     app: Arc<App>,
 }
 
@@ -90,6 +93,7 @@ pub(crate) struct App {
     latencies: Arc<Latencies>,
     recorder: Recorder,
     counters: Arc<Counters>,
+    otlp: Otlp,
     authority: Arc<Authority>,
     admission: Arc<Admission>,
     sessions: Sessions,
@@ -120,6 +124,8 @@ pub enum StartError {
     Credentials(#[from] FileError),
     #[error(transparent)]
     Tools(#[from] ToolsError),
+    #[error("there can be no client for `otlp.endpoint`: {0}")]
+    Collector(#[from] reqwest::Error),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
 }
@@ -161,6 +167,13 @@ impl Server {
             Some(path) => Tools::open(path, |name| std::env::var(name).ok())?,
             None => Tools::none()?,
         };
+        let (otlp, export) = match config.otlp.clone() {
+            Some(settings) => {
+                let (otlp, export) = Otlp::open(settings)?;
+                (otlp, Some(export))
+            }
+            None => (Otlp::off(), None),
+        };
         let admission = Arc::new(Admission::new(&config.limits));
         let app = App {
             tools,
@@ -169,6 +182,7 @@ impl Server {
             latencies,
             recorder,
             counters: Arc::new(Counters::new(&[])),
+            otlp,
             authority: Arc::new(Authority::open(config.auth.clone(), clock::wall())?),
             store: Store::new(
                 KEPT * config.limits.sessions as usize,
@@ -186,6 +200,7 @@ impl Server {
             },
             local_addr,
             sim,
+            export,
             app: Arc::new(app),
         })
     }
@@ -222,7 +237,11 @@ impl Server {
     /// Serves until `stop`, then brings all conversations to their end within the drain limit.
     pub async fn run(self, stop: CancellationToken) {
         let Self {
-            ports, sim, app, ..
+            ports,
+            sim,
+            export,
+            app,
+            ..
         } = self;
         let limits = &app.config.limits;
         let connections =
@@ -240,6 +259,7 @@ impl Server {
             connections.serve(ports, router, closing.clone()),
             embedded(sim, closing.clone()),
             upkeep::run(&app, closing.clone()),
+            told(export, closing.clone()),
             end,
         );
         tracing::info!("Shut down");
@@ -296,6 +316,12 @@ async fn embedded(sim: Option<Sim>, closing: CancellationToken) {
         && let Err(error) = sim.run(closing).await
     {
         tracing::error!(%error, "The embedded provider is gone");
+    }
+}
+
+async fn told(export: Option<Export>, closing: CancellationToken) {
+    if let Some(export) = export {
+        export.run(closing).await;
     }
 }
 

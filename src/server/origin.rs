@@ -23,11 +23,12 @@ use crate::server::error::ApiError;
 const METHODS: &str = "GET, POST, PATCH, DELETE";
 
 /// Headers that clients send, besides those that every page may send unasked ...
-const HEADERS: [&str; 6] = [
+const HEADERS: [&str; 7] = [
     "authorization",
     "content-type",
     "if-match",
     "traceparent",
+    "tracestate",
     "voxline-device",
     "x-openai-agents-sdk",
 ];

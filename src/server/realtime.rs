@@ -15,6 +15,7 @@ use crate::auth::Caller;
 use crate::client::websocket::{Leg, Settings};
 use crate::core::ids::SessionId;
 use crate::core::port::Fault;
+use crate::otlp::Parent;
 use crate::server::App;
 use crate::server::admission::Owner;
 use crate::server::auth::{Verdict, device, protocols};
@@ -189,6 +190,7 @@ fn judge(
     let opener = Opener {
         id: SessionId::from(format!("sess_{}", uuid::Uuid::new_v4().simple())),
         device: device(headers, uri)?,
+        trace: Parent::of(headers),
         slot: app.sessions.admit(Owner::of(&caller))?,
         handshake: app.admission.handshake()?,
         caller,

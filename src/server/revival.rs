@@ -13,9 +13,10 @@ use crate::core::ids::SessionId;
 use crate::core::session::Playback;
 use crate::driver::Keeper;
 use crate::gateway::Opening;
+use crate::otlp::Parent;
 use crate::server::App;
 use crate::server::admission::{Owner, lock};
-use crate::server::session::{Identity, Parts, converse, media};
+use crate::server::session::{Identity, Parts, converse};
 use crate::server::sessions::{Conversation, Tokens};
 
 /// What a session needs to be run again, beside what it knows itself.
@@ -26,6 +27,8 @@ pub(crate) struct Kept {
     pub(crate) tokens: Tokens,
     /// The name of its client's device, if it showed one.
     pub(crate) device: Option<String>,
+    /// The span of its client's that it belongs to.
+    pub(crate) trace: Option<Parent>,
     /// As its client has changed it since.
     pub(crate) opening: Arc<Mutex<Opening>>,
 }
@@ -86,6 +89,7 @@ pub(crate) fn revive(app: &Arc<App>, caller: &Caller, id: &SessionId) -> Option<
             caller,
             kept.owner,
             kept.device,
+            kept.trace,
             kept.tokens.clone(),
         ),
         link: None,
@@ -98,7 +102,7 @@ pub(crate) fn revive(app: &Arc<App>, caller: &Caller, id: &SessionId) -> Option<
     let tokens = kept.tokens;
     let conversation =
         app.sessions
-            .start(id.clone(), media(kept.playback), slot, tokens, |floor| {
+            .start(id.clone(), kept.playback.into(), slot, tokens, |floor| {
                 converse(own, floor, parts).instrument(span)
             });
 

@@ -144,10 +144,11 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
     let page = format!(
-        "{}{}{}# TYPE voxline_sessions gauge\nvoxline_sessions {}\n",
+        "{}{}{}{}# HELP voxline_sessions Sessions that run.\n# TYPE voxline_sessions gauge\nvoxline_sessions {}\n",
         app.latencies.prometheus(),
         app.counters.prometheus(),
         app.tools.prometheus(),
+        app.otlp.prometheus(),
         app.sessions.count(),
     );
     ([content_type], page)

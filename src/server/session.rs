@@ -24,6 +24,7 @@ use crate::core::session::{Access, Playback, RecoveryConfig, Session, SessionCon
 use crate::core::token::{Renewal, RotationConfig};
 use crate::driver::{self, ClientLine, Issuer, Line, Lines};
 use crate::gateway::Opening;
+use crate::otlp::Parent;
 use crate::provider::OpenError;
 use crate::provider::realtime::Link;
 use crate::server::App;
@@ -33,6 +34,7 @@ use crate::server::error::ApiError;
 use crate::server::issuer::{self, Terms};
 use crate::server::revival::{Custody, Kept};
 use crate::server::sessions::{Floor, Leg, Media, Newcomer, Tokens};
+use crate::server::told::traces;
 use crate::server::wanted::Wanted;
 use crate::tools;
 use crate::wire::realtime::Carrier;
@@ -50,6 +52,8 @@ pub(crate) struct Opener {
     pub(crate) caller: Caller,
     /// The name of its device, if it showed one.
     pub(crate) device: Option<String>,
+    /// The client's span that the conversation belongs to, if it named one.
+    pub(crate) trace: Option<Parent>,
     pub(crate) slot: Slot,
     pub(crate) handshake: Handshake,
 }
@@ -63,6 +67,7 @@ pub(crate) struct Identity {
     tokens: Tokens,
     /// The name of the client's device, if it showed one.
     device: Option<String>,
+    trace: Option<Parent>,
 }
 
 /// What a conversation is made of.
@@ -183,6 +188,7 @@ impl Opener {
             &self.caller,
             owner,
             device,
+            self.trace.clone(),
             tokens.clone(),
         )
     }
@@ -195,6 +201,7 @@ impl Identity {
         caller: &Caller,
         owner: Owner,
         device: Option<String>,
+        trace: Option<Parent>,
         tokens: Tokens,
     ) -> Self {
         let terms = Terms {
@@ -215,6 +222,7 @@ impl Identity {
             owner,
             tokens,
             device,
+            trace,
         }
     }
 }
@@ -325,7 +333,9 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         issuer,
         tokens,
         device,
+        trace,
     } = parts.identity;
+    let traces = traces(&app, &id, parts.opening.as_ref(), trace.clone());
     let opening = parts.opening.map(Mutex::new).map(Arc::new);
     let custody = Custody::new(Arc::clone(&app), id.clone());
     let kept = opening.clone().map(|opening| Kept {
@@ -333,6 +343,7 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         playback: parts.playback,
         tokens,
         device,
+        trace,
         opening,
     });
     let recovers = opening.is_some();
@@ -343,7 +354,7 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
         arrivals,
         tools,
         keeper: custody.keeper(kept),
-        traces: Arc::new(|_| {}),
+        traces,
         observer,
     };
     // Until now a revocation did not find it.
@@ -393,15 +404,6 @@ pub(crate) async fn converse(app: Arc<App>, floor: Floor, parts: Parts) {
     while legs.join_next().await.is_some() {}
     let open_for = clock::now() - opened;
     tracing::info!(?reason, ?open_for, "Session closed");
-}
-
-/// How the sound of a session travels, by who plays it.
-pub(crate) fn media(playback: Playback) -> Media {
-    match playback {
-        Playback::Relay(_) => Media::Relay,
-        Playback::Client => Media::WebSocket,
-        Playback::Provider => Media::Direct,
-    }
 }
 
 /// Carries out the calls of one conversation.

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::config::Diagnosis;
 use crate::core::ids::{SessionId, TokenId};
 use crate::core::port::Fault;
+use crate::core::session::Playback;
 use crate::driver::{Arrival, Observer, Signals, View};
 use crate::server::admission::{Admission, Owner, Slot, lock};
 use crate::server::error::ApiError;
@@ -66,6 +67,16 @@ pub(crate) enum Media {
     WebSocket,
     /// By WebRTC, between the client and the provider.
     Direct,
+}
+
+impl From<Playback> for Media {
+    fn from(playback: Playback) -> Self {
+        match playback {
+            Playback::Relay(_) => Self::Relay,
+            Playback::Client => Self::WebSocket,
+            Playback::Provider => Self::Direct,
+        }
+    }
 }
 
 /// What others may know of a conversation that runs, and do to it.

@@ -19,6 +19,7 @@ mod inspection;
 mod limits;
 mod openapi;
 mod origin;
+mod otlp;
 mod process;
 mod resume;
 mod rotation;
