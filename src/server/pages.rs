@@ -1,4 +1,4 @@
-//! The web demo, from inside the binary.
+//! The web pages, from inside the binary: the demo's, and the dashboard.
 //!
 //! **Invariant:** only a development key is ever put into a page, and only for a browser that
 //! asked for this machine by a loopback name, so that no other site can have it read out by a
@@ -23,6 +23,7 @@ use crate::server::error;
 struct Dist;
 
 const INDEX: &str = "index.html";
+const DASHBOARD: &str = "dashboard.html";
 
 /// Everything comes from the relay itself.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; \
@@ -55,12 +56,16 @@ pub(crate) async fn page(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let path = uri.path().trim_start_matches('/');
+    let path = match uri.path().trim_start_matches('/') {
+        "dashboard" => DASHBOARD,
+        path => path,
+    };
     let is_read = matches!(method, Method::GET | Method::HEAD);
     let mut response = match (path, Dist::get(path)) {
         ("" | INDEX, _) if is_read => index(&app, &headers),
+        (DASHBOARD, None) if is_read => Html(UNBUILT).into_response(),
         (_, Some(file)) if is_read => asset(path, file),
-        ("" | INDEX, _) | (_, Some(_)) => {
+        ("" | INDEX | DASHBOARD, _) | (_, Some(_)) => {
             return error::method_not_allowed(&method, &uri).into_response();
         }
         (_, None) => return error::not_found(&method, &uri).into_response(),

@@ -83,14 +83,21 @@ async fn every_failed_request_has_an_id_and_openai_s_shape() {
 #[tokio::test]
 async fn a_page_may_load_nothing_from_elsewhere() {
     let relay = Relay::start(&[]).await;
-    let answer = reqwest::get(relay.url("/")).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
-    let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
-    assert!(header("content-type").starts_with("text/html"));
-    assert!(header("content-security-policy").starts_with("default-src 'self'"));
-    assert_eq!(header("x-content-type-options"), "nosniff");
-    assert_eq!(header("referrer-policy"), "no-referrer");
-    assert!(!answer.headers().contains_key("access-control-allow-origin"));
+    for path in ["/", "/dashboard"] {
+        let answer = reqwest::get(relay.url(path)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        assert!(header("content-type").starts_with("text/html"));
+        assert!(header("content-security-policy").starts_with("default-src 'self'"));
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("referrer-policy"), "no-referrer");
+        assert!(!answer.headers().contains_key("access-control-allow-origin"));
+        let page = answer.text().await.unwrap();
+        assert!(
+            !page.contains("style=") && !page.contains("<style"),
+            "{path}"
+        );
+    }
 }
 
 #[tokio::test]
