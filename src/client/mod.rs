@@ -4,5 +4,6 @@
 //! nothing that outlives it.
 
 mod ear;
+mod timing;
 pub mod webrtc;
 pub mod websocket;

@@ -6,19 +6,20 @@
 //!   WebSocket's own rules (RFC 6455) ends it, with the close code for it.
 //! - `voxline.*` events go only to a client that asked for them.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::{interval_at, timeout};
+use tokio::time::{interval, timeout};
 use tokio_tungstenite::tungstenite;
 
 use crate::client::ear::Listener;
+use crate::client::timing::Timing;
 use crate::clock;
 use crate::core::audio::Format;
-use crate::core::port::{CloseReason, Fault, FaultKind, FromClient, Played, ToClient};
+use crate::core::port::{CloseReason, Fault, FaultKind, FromClient, Played, ToClient, Ways};
 use crate::wire::realtime::{Carrier, decode_client, encode_client};
 use crate::wire::voxline::{self, FromDevice, Place};
 
@@ -102,9 +103,17 @@ impl Leg {
     ) {
         let (sink, stream) = (&mut self.socket).split();
         let (replies, replies_inbox) = mpsc::channel(REPLIES);
-        let ear = Ear::new(self.settings.carrier);
-        let reader = read(stream, self.settings, &ear, &to_session, replies);
-        let writer = write(sink, self.settings, &ear, &mut from_session, replies_inbox);
+        let (ear, timing) = (Ear::new(self.settings.carrier), Clock::default());
+        let reader = read(stream, self.settings, &ear, &timing, &to_session, replies);
+        let writer = write(
+            sink,
+            self.settings,
+            &ear,
+            &timing,
+            &to_session,
+            &mut from_session,
+            replies_inbox,
+        );
         let end = tokio::select! {
             biased;
             end = writer => end,
@@ -222,6 +231,16 @@ fn farewell(reason: Option<CloseReason>) -> (u16, &'static str) {
     }
 }
 
+/// What is known of the way to the client: the reader's and the writer's, which share a task.
+#[derive(Default)]
+struct Clock(Mutex<Timing>);
+
+impl Clock {
+    fn lock(&self) -> MutexGuard<'_, Timing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The relay's own ear, where the relay plays: the reader's and the writer's, which share a task.
 struct Ear(Option<Mutex<Listener>>);
 
@@ -262,6 +281,7 @@ async fn read(
     mut stream: impl Stream<Item = Result<Message, axum::Error>> + Unpin,
     settings: Settings,
     ear: &Ear,
+    timing: &Clock,
     to_session: &mpsc::Sender<FromClient>,
     replies: mpsc::Sender<Message>,
 ) -> End {
@@ -282,7 +302,12 @@ async fn read(
                 pass(to_session, FromClient::Rejected(fault)).await;
                 continue;
             }
-            Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => continue,
+            Ok(Some(Ok(Message::Ping(_)))) => continue,
+            Ok(Some(Ok(Message::Pong(_)))) => {
+                let ways = timing.lock().answered(clock::now());
+                tell(to_session, ways).await;
+                continue;
+            }
             Ok(Some(Err(error))) => return broken(&error),
             Ok(Some(Ok(Message::Close(Some(frame))))) if frame.code == voxline::LEFT => {
                 return End::Left;
@@ -299,24 +324,28 @@ async fn read(
             && let Some(report) = voxline::decode(&text)
         {
             match report {
-                FromDevice::Ping { id, every } => {
+                FromDevice::Ping(ping) => {
+                    let received = clock::now();
                     // Without a writer the leg is about to end.
-                    let _ = replies.send(voxline::pong(id).into()).await;
-                    if let Some(every) = every {
+                    let _ = replies.send(voxline::pong(ping.id).into()).await;
+                    if let Some(every) = ping.every {
                         pass(to_session, FromClient::Alive { every }).await;
                     }
+                    let ways = timing.lock().ping(&ping, received, clock::now());
+                    tell(to_session, ways).await;
                 }
                 FromDevice::Playout {
                     place: Place::Position(position),
-                    age,
+                    when,
                     output_latency,
                 } if settings.carrier.relay_plays() => {
-                    if let Some(at) = clock::now().checked_sub(age) {
+                    let at = timing.lock().instant(when, clock::now());
+                    if let Some((at, exact)) = at {
                         let position = position.saturating_sub(output_latency);
                         let played = Played {
                             position,
                             at,
-                            exact: false,
+                            exact,
                         };
                         pass(to_session, FromClient::Played(played)).await;
                     }
@@ -338,6 +367,12 @@ async fn read(
     }
 }
 
+async fn tell(to_session: &mpsc::Sender<FromClient>, ways: Option<Ways>) {
+    if let Some(ways) = ways {
+        pass(to_session, FromClient::Ways(ways)).await;
+    }
+}
+
 async fn pass(to_session: &mpsc::Sender<FromClient>, message: FromClient) {
     if to_session.send(message).await.is_err() {
         // The writer brings the session's last words out, and then ends the leg.
@@ -349,12 +384,15 @@ async fn write(
     mut sink: impl Sink<Message> + Unpin,
     settings: Settings,
     ear: &Ear,
+    timing: &Clock,
+    to_session: &mpsc::Sender<FromClient>,
     from_session: &mut mpsc::Receiver<ToClient>,
     mut replies: mpsc::Receiver<Message>,
 ) -> End {
-    let first_ping = clock::now() + settings.ping_interval;
-    let mut pings = interval_at(first_ping.into(), settings.ping_interval);
+    // The first one tells how far away the client is.
+    let mut pings = interval(settings.ping_interval);
     loop {
+        let mut first = None;
         let messages = tokio::select! {
             Some(reply) = replies.recv() => vec![reply],
             said = from_session.recv() => match said {
@@ -364,11 +402,15 @@ async fn write(
                 }
                 Some(said) => {
                     ear.play(&said, clock::now());
+                    first = first_sound(&said);
                     encode(&said, settings).into_iter().collect()
                 }
                 None => return End::Session(None),
             },
-            _ = pings.tick() => vec![Message::Ping("ping".into())],
+            _ = pings.tick() => {
+                timing.lock().asks(clock::now());
+                vec![Message::Ping("ping".into())]
+            }
         };
         for message in messages {
             match timeout(settings.write_time, sink.send(message)).await {
@@ -376,6 +418,25 @@ async fn write(
                 Ok(Err(_)) | Err(_) => return End::Gone,
             }
         }
+        if let Some(position) = first {
+            let at = clock::now();
+            // Without it the turn is told by when the sound was handed to this leg.
+            let _ = to_session.try_send(FromClient::Sent { position, at });
+        }
+    }
+}
+
+/// Returns the position of what is the first sound of an answer.
+fn first_sound(said: &ToClient) -> Option<Duration> {
+    if let ToClient::Play {
+        position,
+        first: true,
+        ..
+    } = said
+    {
+        Some(*position)
+    } else {
+        None
     }
 }
 

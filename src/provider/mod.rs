@@ -1,6 +1,7 @@
 //! Talks to one upstream, once, and reports how it went.
 
 pub mod calls;
+mod handed;
 pub mod realtime;
 mod refusal;
 

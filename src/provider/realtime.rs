@@ -24,6 +24,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use crate::clock;
 use crate::core::latency::{Measure, Recorder, Sample};
 use crate::core::port::{Fault, FromVoice, Json, LinkEnd, Source, ToVoice, VoiceSession};
+use crate::provider::handed::{Handed, length};
 use crate::provider::refusal::{UNKNOWN_CALL, http_refusal, refusal};
 use crate::provider::{OpenError, Patience, Upstream, query_value};
 use crate::wire::realtime::{
@@ -98,30 +99,38 @@ pub async fn open(
     let (outbox, to_voice) = mpsc::channel(OUTBOX);
     let (to_session, inbox) = mpsc::channel(INBOX);
     let (sink, stream) = socket.split();
-    let broken = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
-    let mark = Mark::random();
+    let shared = Shared {
+        mark: Mark::random(),
+        patience,
+        broken: Arc::default(),
+        handed: Arc::default(),
+    };
+    if let FromVoice::Session(session, _) = &ready {
+        shared.handed.waits(session.silence);
+    }
     let mut veil = Veil::new(session.toolbox().clone());
     // Before anyone can say anything: a session takes nothing from its client until it is up.
     let _ = to_session.try_send(veil.cover(ready));
-    tasks.spawn(read(
-        stream,
-        to_session,
-        veil,
-        mark.clone(),
-        patience,
-        broken.clone(),
-    ));
+    tasks.spawn(read(stream, to_session, veil, shared.clone()));
     let toolbox = session.toolbox().clone();
-    tasks.spawn(write(
-        sink, to_voice, toolbox, mark, patience, broken, recorder,
-    ));
+    tasks.spawn(write(sink, to_voice, toolbox, shared, recorder));
 
     Ok(Link {
         outbox,
         inbox,
         tasks,
     })
+}
+
+/// What the two directions of a link share.
+#[derive(Clone)]
+struct Shared {
+    mark: Mark,
+    patience: Patience,
+    /// The provider takes nothing any more.
+    broken: Arc<Notify>,
+    handed: Arc<Handed>,
 }
 
 async fn connect(upstream: &Upstream, target: &Target) -> Result<Socket, OpenError> {
@@ -222,10 +231,14 @@ async fn read(
     mut stream: SplitStream<Socket>,
     to_session: mpsc::Sender<FromVoice>,
     mut veil: Veil,
-    mark: Mark,
-    patience: Patience,
-    broken: Arc<Notify>,
+    shared: Shared,
 ) {
+    let Shared {
+        mark,
+        patience,
+        broken,
+        handed,
+    } = shared;
     let mut end = LinkEnd::Lost;
     let mut garbled = 0;
     loop {
@@ -236,7 +249,7 @@ async fn read(
         };
         match message {
             Ok(Some(Ok(Message::Text(text)))) => {
-                let Some(event) = decode_voice(&text, &mark) else {
+                let Some(mut event) = decode_voice(&text, &mark) else {
                     tracing::warn!(bytes = text.len(), "Provider sent what is not an event");
                     garbled += 1;
                     if garbled == MAX_GARBLED {
@@ -253,6 +266,7 @@ async fn read(
                         _ => {}
                     }
                 }
+                handed.stamp(&mut event);
                 for event in split_voice(veil.cover(event)) {
                     if to_session.send(event).await.is_err() {
                         return;
@@ -283,15 +297,19 @@ async fn write(
     mut sink: SplitSink<Socket, Message>,
     mut to_voice: mpsc::Receiver<ToVoice>,
     toolbox: Toolbox,
-    mark: Mark,
-    patience: Patience,
-    broken: Arc<Notify>,
+    shared: Shared,
     recorder: Recorder,
 ) {
+    let Shared {
+        mark,
+        patience,
+        broken,
+        handed,
+    } = shared;
     let mut ping = tokio::time::interval(patience.silence / 3);
     ping.tick().await;
     loop {
-        let (messages, received) = tokio::select! {
+        let (messages, received, sound) = tokio::select! {
             message = to_voice.recv() => match message {
                 Some(message) => {
                     let received = match &message {
@@ -308,11 +326,11 @@ async fn write(
                         | ToVoice::All(_) => None,
                     };
                     let events = carried(&message, &toolbox, &mark).into_iter();
-                    (events.map(Message::text).collect(), received)
+                    (events.map(Message::text).collect(), received, length(&message))
                 }
                 None => break,
             },
-            _ = ping.tick() => (vec![Message::Ping(Vec::new().into())], None),
+            _ = ping.tick() => (vec![Message::Ping(Vec::new().into())], None, Duration::ZERO),
         };
         for message in messages {
             match tokio::time::timeout(patience.send, sink.send(message)).await {
@@ -329,6 +347,7 @@ async fn write(
                 }
             }
         }
+        handed.pass(sound, clock::now());
         if let Some(received) = received {
             recorder(Sample {
                 measure: Measure::PacketIn,

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use webrtc::media_stream::track_local::TrackLocal;
 
 use crate::client::ear::Listener;
+use crate::client::timing::Timing;
 use crate::client::webrtc::channels::{Channels, Overrun};
 use crate::client::webrtc::control::Control;
 use crate::client::webrtc::endpoint::Call;
@@ -60,6 +61,7 @@ pub struct Leg {
     channels: Channels,
     receiver: Receiver,
     listener: Listener,
+    timing: Timing,
     /// What waits for the session.
     uplink: VecDeque<FromClient>,
     connected: bool,
@@ -86,6 +88,7 @@ impl Leg {
             channels: Channels::new(call.answer.events, call.playback.origin()),
             receiver: Receiver::new(),
             listener: Listener::new(),
+            timing: Timing::default(),
             uplink: VecDeque::new(),
             connected: false,
             extended: false,
@@ -230,6 +233,9 @@ impl Leg {
                 End::NeverConnected
             });
         }
+        let sent = self.call.line.meter().take_sent();
+        self.uplink
+            .extend(sent.map(|(position, at)| FromClient::Sent { position, at }));
         self.hear(now);
         Ok(())
     }
@@ -256,8 +262,8 @@ impl Leg {
                     frame,
                     position,
                     due,
-                    first: _,
-                } => self.play(&frame, position, due).await,
+                    first,
+                } => self.play(&frame, position, due, first).await,
                 ToClient::Flush => {
                     self.call.line.port().hush(false);
                     self.call.playback.cut();
@@ -285,7 +291,7 @@ impl Leg {
     }
 
     /// Position gaps are silence: nothing is sent for them.
-    async fn play(&mut self, frame: &Frame, position: Duration, due: Instant) {
+    async fn play(&mut self, frame: &Frame, position: Duration, due: Instant, first: bool) {
         if !self.connected || frame.format != Format::Pcm {
             return;
         }
@@ -293,7 +299,11 @@ impl Leg {
         match self.call.playback.pack(frame, position) {
             Ok(packet) => {
                 let meter = self.call.line.meter();
-                meter.expect(packet.header.sequence_number, due);
+                meter.expect(
+                    packet.header.sequence_number,
+                    due,
+                    first.then_some(position),
+                );
                 if let Err(error) = self.call.track.write_rtp(packet).await {
                     tracing::debug!(%error, "RTP packet not sent");
                 }
@@ -346,7 +356,11 @@ impl Leg {
         way.arrived(packet.header.timestamp, received);
         let news = way.news();
         drop(way);
-        self.uplink.extend(news.map(FromClient::Network));
+        if let Some(network) = news {
+            let ways = self.timing.round_trip(network.round_trip);
+            self.uplink.push_back(FromClient::Network(network));
+            self.uplink.extend(ways.map(FromClient::Ways));
+        }
         let packet = Packet {
             sequence,
             timestamp: packet.header.timestamp,
@@ -358,14 +372,16 @@ impl Leg {
 
     async fn on_voxline(&mut self, label: Label, text: &str, now: Instant) -> Result<(), End> {
         match voxline::decode(text) {
-            Some(FromDevice::Ping { id, every }) => {
-                self.channels.reply(label, &voxline::pong(id)).await?;
-                let alive = every.map(|every| FromClient::Alive { every });
+            Some(FromDevice::Ping(ping)) => {
+                self.channels.reply(label, &voxline::pong(ping.id)).await?;
+                let alive = ping.every.map(|every| FromClient::Alive { every });
                 self.uplink.extend(alive);
+                let ways = self.timing.ping(&ping, now, clock::now());
+                self.uplink.extend(ways.map(FromClient::Ways));
             }
             Some(FromDevice::Playout {
                 place,
-                age,
+                when,
                 output_latency,
             }) => {
                 let position = match place {
@@ -373,12 +389,13 @@ impl Leg {
                     // Here positions are RTP timestamps.
                     Place::Position(_) => None,
                 };
-                if let (Some(position), Some(at)) = (position, now.checked_sub(age)) {
+                let at = self.timing.instant(when, now);
+                if let (Some(position), Some((at, exact))) = (position, at) {
                     let position = position.saturating_sub(output_latency);
                     self.uplink.push_back(FromClient::Played(Played {
                         position,
                         at,
-                        exact: false,
+                        exact,
                     }));
                 }
             }
@@ -438,8 +455,8 @@ fn not_voxline() -> Fault {
     Fault::invalid(
         "invalid_event",
         "The data channels `voxline` and `voxline.timing` take `voxline.playout`, \
-         `voxline.ping`, `voxline.ack`, `voxline.heard`, `voxline.token_ack` and \
-         `voxline.token_present`; OpenAI's events belong on `oai-events`.",
+         `voxline.ping`, `voxline.stats`, `voxline.ack`, `voxline.heard`, \
+         `voxline.token_ack` and `voxline.token_present`; OpenAI's events belong on `oai-events`.",
     )
     .at("type")
 }

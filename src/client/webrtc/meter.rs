@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::client::webrtc::way::Way;
 use crate::core::latency::{Measure, Recorder, Sample, Transport};
@@ -27,6 +27,8 @@ impl Meter {
                 heard: now,
                 arrived: VecDeque::new(),
                 due: VecDeque::new(),
+                first: None,
+                sent: None,
             }),
             way: Mutex::default(),
             recorder: OnceLock::new(),
@@ -53,9 +55,19 @@ impl Meter {
         take(&mut self.stamps().arrived, sequence)
     }
 
-    /// The outgoing RTP packet with this sequence number is due at `due`.
-    pub(crate) fn expect(&self, sequence: u16, due: Instant) {
-        remember(&mut self.stamps().due, sequence, due);
+    /// The outgoing RTP packet with this sequence number is due at `due`; when it leaves is to be
+    /// told if it is the first of an answer, for this position.
+    pub(crate) fn expect(&self, sequence: u16, due: Instant, first: Option<Duration>) {
+        let mut stamps = self.stamps();
+        remember(&mut stamps.due, sequence, due);
+        if let Some(position) = first {
+            stamps.first = Some((sequence, position));
+        }
+    }
+
+    /// Returns when the first packet of an answer has left, once.
+    pub(crate) fn take_sent(&self) -> Option<(Duration, Instant)> {
+        self.stamps().sent.take()
     }
 
     pub(crate) fn heard(&self, now: Instant) {
@@ -67,7 +79,7 @@ impl Meter {
     }
 
     pub(crate) fn left(&self, sequence: u16, now: Instant) {
-        let due = take(&mut self.stamps().due, sequence);
+        let due = self.stamps().leave(sequence, now);
         if let (Some(due), Some(Reporter(record))) = (due, self.recorder.get()) {
             record(Sample {
                 measure: Measure::PacketOut,
@@ -96,6 +108,20 @@ struct Stamps {
     heard: Instant,
     arrived: VecDeque<(u16, Instant)>,
     due: VecDeque<(u16, Instant)>,
+    /// The first packet of an answer, on its way to the socket.
+    first: Option<(u16, Duration)>,
+    sent: Option<(Duration, Instant)>,
+}
+
+impl Stamps {
+    /// Returns when the packet that leaves now was due.
+    fn leave(&mut self, sequence: u16, now: Instant) -> Option<Instant> {
+        if let Some((_, position)) = self.first.take_if(|(first, _)| *first == sequence) {
+            self.sent = Some((position, now));
+        }
+
+        take(&mut self.due, sequence)
+    }
 }
 
 fn remember(stamps: &mut VecDeque<(u16, Instant)>, sequence: u16, at: Instant) {

@@ -525,8 +525,11 @@ mod tests {
         let store = Arc::clone(&samples);
         line.meter()
             .report_to(Arc::new(move |sample| store.lock().unwrap().push(sample)));
-        line.meter()
-            .expect(7, clock::now() + Duration::from_secs(60));
+        line.meter().expect(
+            7,
+            clock::now() + Duration::from_secs(60),
+            Some(Duration::ZERO),
+        );
         line.port().send(&media(6), address(1));
         line.port().send(&media(7), address(1));
         line.port().send(&media(7), address(1));
@@ -537,6 +540,9 @@ mod tests {
             source: Source::Reported,
         };
         assert_eq!(*samples.lock().unwrap(), [sample]);
+        let sent = line.meter().take_sent().map(|(position, _)| position);
+        assert_eq!(sent, Some(Duration::ZERO));
+        assert_eq!(line.meter().take_sent(), None, "it is told once");
     }
 
     #[tokio::test]

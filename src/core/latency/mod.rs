@@ -1,5 +1,6 @@
 //! Where the time of a turn goes.
 
+pub mod input;
 pub mod offset;
 
 use std::sync::Arc;

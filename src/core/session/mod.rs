@@ -34,7 +34,6 @@ mod config;
 mod ending;
 pub mod facts;
 mod history;
-mod input;
 mod interruption;
 mod io;
 mod items;
@@ -57,6 +56,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::audio::Format;
 use crate::core::ids::ItemId;
+use crate::core::latency::input::InputClock;
 use crate::core::latency::{Measure, Sample};
 use crate::core::playout::Hearing;
 use crate::core::port::{
@@ -65,7 +65,6 @@ use crate::core::port::{
 use crate::core::session::access::Keys;
 use crate::core::session::barge_in::BargeIn;
 use crate::core::session::ending::Ending;
-use crate::core::session::input::InputClock;
 use crate::core::session::outbox::Outbox;
 use crate::core::session::reach::Reach;
 use crate::core::session::recent::Recent;

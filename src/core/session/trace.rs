@@ -194,7 +194,7 @@ impl Session {
     /// The person has stopped, as the provider says, at this position of their sound.
     pub(super) fn on_asked(&mut self, at: Duration, handed: Option<Instant>, now: Instant) {
         let silence = self.upstream.latest.silence;
-        let found = self.input.received(at.saturating_sub(silence));
+        let found = self.input.passed(at.saturating_sub(silence));
         let spoken = match found {
             Some((received, packet)) => Spoken {
                 packet,

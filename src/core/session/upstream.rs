@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::ids::{ConversationId, ItemId};
 use crate::core::latency::Measure;
+use crate::core::latency::input::InputClock;
 use crate::core::port::{
     ClientEvent, FromVoice, Json, Notice, Source, ToDialer, ToVoice, VoiceSession,
 };
@@ -30,7 +31,6 @@ use crate::core::random::Random;
 use crate::core::resilience::Backoff;
 use crate::core::session::ending::Ending;
 use crate::core::session::history::{History, Told};
-use crate::core::session::input::InputClock;
 use crate::core::session::recovery::{Reason, RecoveryConfig};
 use crate::core::session::uplink::Uplink;
 use crate::core::session::{Effect, Phase, Session, SessionConfig};
