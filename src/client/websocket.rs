@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::{interval, timeout};
+use tokio::time::{interval_at, timeout};
 use tokio_tungstenite::tungstenite;
 
 use crate::client::ear::Listener;
@@ -389,8 +389,12 @@ async fn write(
     from_session: &mut mpsc::Receiver<ToClient>,
     mut replies: mpsc::Receiver<Message>,
 ) -> End {
-    // The first one tells how far away the client is.
-    let mut pings = interval(settings.ping_interval);
+    // The first one tells how far away the client is, unless it tells that itself.
+    let first_ping = match settings.notices {
+        true => clock::now() + settings.ping_interval,
+        false => clock::now(),
+    };
+    let mut pings = interval_at(first_ping.into(), settings.ping_interval);
     loop {
         let mut first = None;
         let messages = tokio::select! {

@@ -283,9 +283,9 @@ async fn sound_both_ways_is_timed() {
     let page = metrics.text().await.unwrap();
     let count: Vec<&str> = page
         .lines()
-        .filter(|line| line.starts_with("voxline_hop_seconds_count{hop=\"relay_in\"}"))
+        .filter(|line| line.starts_with("voxline_hop_seconds_count{hop=\"packet_in\"}"))
         .collect();
-    assert_eq!(count, ["voxline_hop_seconds_count{hop=\"relay_in\"} 10"]);
+    assert_eq!(count, ["voxline_hop_seconds_count{hop=\"packet_in\"} 10"]);
     let _: Value = client.event_of("conversation.item.added").await;
 }
 
