@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::core::ids::ResponseId;
+use crate::core::latency::Transport;
 use crate::core::port::{CloseReason, State};
 use crate::core::session::ending::Ending;
 use crate::core::session::recent::Recent;
@@ -19,6 +20,8 @@ pub struct Facts {
     pub credential: Option<Standing>,
     pub can_return: bool,
     pub presence: Presence,
+    /// How the sound of the client travels that is there, or was last.
+    pub transport: Transport,
     pub link: LinkState,
     pub replay: ReplayFacts,
     /// `None` once it is closed.
@@ -140,6 +143,7 @@ impl Session {
                     lost: self.outbox.lost(),
                 },
             },
+            transport: self.trace.transport(),
             link: match self.voice {
                 Link::Opening => LinkState::Opening,
                 Link::Up(_) => LinkState::Up,
