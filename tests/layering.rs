@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "client", "clock", "core", "driver", "media", "provider", "wire",
         ],
     ),
-    ("config", &["auth", "otlp", "sim"]),
+    ("config", &["auth", "core", "otlp", "sim"]),
     (
         "server",
         &[

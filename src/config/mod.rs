@@ -4,6 +4,7 @@
 //! - Flags win over the environment, the environment over the file, the file over the defaults.
 //! - A relay that others can reach has keys.
 
+mod budget;
 mod layers;
 mod reference;
 mod secret;
@@ -28,6 +29,7 @@ pub use crate::config::web_origin::{Origins, SiteOrigin, WebOrigin};
 use crate::auth::{self, KeyDigest};
 use crate::config::layers::{Entries, Entry};
 use crate::config::value::{Calls, Choice, Mishap, Value};
+use crate::core::latency::budget::Budget;
 use crate::otlp;
 use crate::sim;
 
@@ -52,6 +54,7 @@ pub struct Config {
     pub tuning: Tuning,
     pub diagnosis: Diagnosis,
     pub recovery: Recovery,
+    pub budget: Budget,
     pub sim: sim::Settings,
     /// Absent if no collector is told of anything.
     pub otlp: Option<otlp::Settings>,
@@ -138,6 +141,16 @@ pub struct Recovery {
     pub rollover_lead: Duration,
     pub failures: u32,
     pub rest: Duration,
+}
+
+impl Provider {
+    /// What it is called where it is one of several: in metrics, on the dashboard.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::OpenAi { base_url, .. } => base_url.host(),
+        }
+    }
 }
 
 /// What is logged, and how.
@@ -269,6 +282,7 @@ impl Config {
                 failures: entries.bounded("recovery.failures")?,
                 rest: entries.bounded("recovery.rest")?,
             },
+            budget: budget::read(&entries)?,
             sim: sim::Settings {
                 agent: agent(&entries)?,
                 first_audio: entries.bounded("sim.first_audio")?,
@@ -487,6 +501,12 @@ mod tests {
                 setting.key
             );
         }
+    }
+
+    #[test]
+    fn the_budget_is_the_same_wherever_it_comes_from() {
+        let read = Config::read(&Entries::new()).unwrap();
+        assert_eq!(read.budget, Budget::default());
     }
 
     #[test]

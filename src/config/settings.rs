@@ -5,6 +5,7 @@
 
 use crate::config::setting::{Fallback, Setting};
 
+mod budget;
 mod limits;
 mod otlp;
 mod recovery;
@@ -14,6 +15,7 @@ const GROUPS: &[&[Setting]] = &[
     ACCESS,
     limits::LIMITS,
     recovery::RECOVERY,
+    budget::BUDGET,
     CONVERSATIONS,
     otlp::OTLP,
 ];

@@ -42,6 +42,13 @@ impl BaseUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Returns the name of the host, and its port if one is given.
+    pub fn host(&self) -> &str {
+        let (_, rest) = self.0.split_once("://").unwrap_or_default();
+
+        rest.split('/').next().unwrap_or_default()
+    }
 }
 
 impl Default for BaseUrl {
@@ -110,6 +117,22 @@ impl Value for u32 {
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
+    }
+}
+
+impl Value for u8 {
+    const RULE: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Value for f64 {
+    const RULE: &'static str = "a number such as 0.95";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|number: &Self| number.is_finite())
     }
 }
 

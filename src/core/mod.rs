@@ -14,5 +14,6 @@ pub mod port;
 pub mod random;
 pub mod resilience;
 pub mod session;
+pub mod share;
 pub mod tally;
 pub mod token;

@@ -1,5 +1,6 @@
 //! Where the time of a turn goes.
 
+pub mod budget;
 pub mod input;
 pub mod offset;
 

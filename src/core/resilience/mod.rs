@@ -2,8 +2,10 @@
 
 mod backoff;
 mod breaker;
+mod slowness;
 
 pub use crate::core::resilience::backoff::{Backoff, BackoffConfig};
 pub use crate::core::resilience::breaker::{
     Breaker, BreakerConfig, Outcome, Resting, Standing, Ticket,
 };
+pub use crate::core::resilience::slowness::{Choice, Pace, Slowness, SlownessConfig};
