@@ -1,11 +1,12 @@
 //! What the relay itself adds to a conversation's latency.
 //!
 //! The relay runs as a process of its own with the embedded provider; WebRTC callers in this
-//! process talk and are answered. The figures are the relay's own, read from `/metrics`:
+//! process talk and are answered. The figures are the relay's own, from its histograms
+//! (`/admin/latency/histograms`):
 //!
-//! - `relay_in`: microphone packet read from the socket -> its upstream message handed to the
+//! - `packet_in`: microphone packet read from the socket -> its upstream message handed to the
 //!   socket. It contains the jitter buffer, which holds sound back on purpose.
-//! - `relay_out`: sound due (its delta has arrived and its turn has come) -> its RTP packet handed
+//! - `packet_out`: sound due (its delta has arrived and its turn has come) -> its RTP packet handed
 //!   to the socket.
 //!
 //! `cargo bench -- 1 10 50` sets how many calls there are at once.
@@ -23,12 +24,18 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use tokio::task::JoinSet;
 
 use crate::support::peer::Peer;
 use crate::support::speech::{packets, speech};
 
 const KEY: &str = "bench-bench";
+const ADMIN_KEY: &str = "bench-bench-admin";
 const CALLS: [usize; 3] = [1, 10, 40];
 /// How long everybody talks, in 20 ms packets.
 const PACKETS: usize = 1000;
@@ -49,17 +56,13 @@ async fn main() {
         counts
     };
 
-    println!("calls  hop                samples      p50      p90      p99      max   (ms)");
+    println!("calls  measure            samples      p50      p90      p99      max   (ms)");
     for calls in counts {
         let relay = Relay::start();
         talk(&relay.url, calls).await;
-        let page = http()
-            .get(format!("{}/metrics", relay.url))
-            .bearer_auth(KEY)
-            .send()
-            .await
-            .unwrap();
-        print(calls, &page.text().await.unwrap());
+        for measure in ["packet_in", "packet_out", "silence_wait", "inference"] {
+            print(calls, measure, &histogram(&relay.url, measure).await);
+        }
     }
 }
 
@@ -102,23 +105,39 @@ async fn talk(url: &str, calls: usize) {
     }
 }
 
-fn print(calls: usize, page: &str) {
-    for hop in ["relay_in", "relay_out", "silence_wait", "inference"] {
-        let figure = |suffix: &str, labels: &str| -> f64 {
-            let name = format!("{suffix}{{hop=\"{hop}\"{labels}}} ");
-            let line = page.lines().find_map(|line| line.split_once(&name));
-            line.map_or(f64::NAN, |(_, figure)| figure.parse().unwrap())
-        };
-        let quantile = |quantile: &str| figure("", &format!(",quantile=\"{quantile}\"")) * 1000.0;
-        println!(
-            "{calls:5}  {hop:16} {count:9} {p50:8.2} {p90:8.2} {p99:8.2} {max:8.2}",
-            count = figure("_count", ""),
-            p50 = quantile("0.5"),
-            p90 = quantile("0.9"),
-            p99 = quantile("0.99"),
-            max = quantile("1"),
-        );
+/// Reads all that was recorded of a measure.
+async fn histogram(url: &str, measure: &str) -> Histogram<u64> {
+    let file = http()
+        .get(format!(
+            "{url}/admin/latency/histograms/{measure}?window=all"
+        ))
+        .bearer_auth(ADMIN_KEY)
+        .send()
+        .await
+        .unwrap();
+    let log = file.error_for_status().unwrap().text().await.unwrap();
+    let mut all = Histogram::new(3).unwrap();
+    for entry in IntervalLogIterator::new(log.as_bytes()) {
+        if let LogEntry::Interval(interval) = entry.unwrap() {
+            let bytes = STANDARD.decode(interval.encoded_histogram()).unwrap();
+            let one: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
+            all.add(one).unwrap();
+        }
     }
+    all
+}
+
+fn print(calls: usize, measure: &str, samples: &Histogram<u64>) {
+    let ms = |micros: u64| micros as f64 / 1000.0;
+    let quantile = |quantile| ms(samples.value_at_quantile(quantile));
+    println!(
+        "{calls:5}  {measure:16} {count:9} {p50:8.2} {p90:8.2} {p99:8.2} {max:8.2}",
+        count = samples.len(),
+        p50 = quantile(0.5),
+        p90 = quantile(0.9),
+        p99 = quantile(0.99),
+        max = ms(samples.max()),
+    );
 }
 
 fn http() -> reqwest::Client {
@@ -145,6 +164,7 @@ impl Relay {
                 "error",
             ])
             .env("VOXLINE_API_KEY", KEY)
+            .env("VOXLINE_ADMIN_KEY", ADMIN_KEY)
             .env_remove("OPENAI_API_KEY")
             .stdout(Stdio::piped())
             .spawn()

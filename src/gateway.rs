@@ -3,18 +3,25 @@
 //! There is one voice upstream for now; what it takes to open a link is asked for here and
 //! nowhere else, so that a second one changes this file only.
 //!
-//! **Invariant:** an upstream that has failed too often lately is not asked; the lock on its health is
+//! An upstream that has become slow is not left alone as one that fails is: there is no other, and a late
+//! answer is better than none. Operators are told; `core::resilience::Slowness` decides where links go once
+//! there are two.
+//!
+//! **Invariant:** an upstream that has failed too often lately is not asked; the locks on its health are
 //! held for no longer than it takes to look.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
 use crate::clock;
 use crate::core::latency::Recorder;
+use crate::core::latency::budget::Verdict;
 use crate::core::port::{Fault, Json};
-use crate::core::resilience::{Breaker, BreakerConfig, Outcome, Standing};
+use crate::core::resilience::{
+    Breaker, BreakerConfig, Outcome, Pace, Slowness, SlownessConfig, Standing,
+};
 use crate::provider::calls::{Calls, Created};
 use crate::provider::realtime::{self, Link, Target};
 use crate::provider::{OpenError, Patience, Upstream};
@@ -102,6 +109,22 @@ pub struct Gateway {
     patience: Patience,
     recorder: Recorder,
     breaker: Mutex<Breaker>,
+    slowness: Mutex<Slowness>,
+}
+
+/// What its breaker is called where there are several.
+pub const VOICE: &str = "voice";
+
+/// The upstreams that could take the place of the one there is.
+const OTHERS: usize = 0;
+
+/// How the upstream has been lately.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Health {
+    pub standing: Standing,
+    pub pace: Pace,
+    /// The share of turns in which it was too slow; zero if there were none.
+    pub slow_share: f64,
 }
 
 impl Gateway {
@@ -117,12 +140,45 @@ impl Gateway {
             patience,
             recorder,
             breaker: Mutex::new(Breaker::new(breaker)),
+            slowness: Mutex::new(Slowness::new(SlownessConfig::default())),
         }
     }
 
     /// Tells how the upstream has been lately.
-    pub fn standing(&self) -> Standing {
-        self.breaker().standing(clock::now())
+    pub fn health(&self, now: Instant) -> Health {
+        let slowness = self.slowness();
+        Health {
+            standing: self.breaker().standing(now),
+            pace: slowness.pace(now),
+            slow_share: slowness.lately(now).share().unwrap_or_default(),
+        }
+    }
+
+    /// Hears how an answered turn was.
+    pub fn turn(&self, verdict: &Verdict, now: Instant) {
+        let Some(was_slow) = verdict.slow_provider else {
+            return;
+        };
+        let mut slowness = self.slowness();
+        let changed = slowness.turn(was_slow, now);
+        let choice = slowness.decide(OTHERS, now);
+        let slow_share = slowness.lately(now).share();
+        drop(slowness);
+        let base_url = &self.upstream.base_url;
+        match changed {
+            Some(Pace::Slow) => {
+                tracing::warn!(
+                    base_url,
+                    ?slow_share,
+                    ?choice,
+                    "The provider has become slow"
+                );
+            }
+            Some(Pace::Prompt) => {
+                tracing::info!(base_url, ?slow_share, "The provider is prompt again");
+            }
+            None => {}
+        }
     }
 
     /// Opens a link that is ready for use. A call that is not known yet is asked for again.
@@ -185,6 +241,10 @@ impl Gateway {
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         // Nothing in it can be half done.
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slowness(&self) -> MutexGuard<'_, Slowness> {
+        self.slowness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn warn(&self, error: &OpenError, so: &str) {
@@ -270,7 +330,37 @@ mod tests {
         let resting = gateway.open(&opening).await;
 
         assert!(matches!(resting, Err(OpenError::Resting { .. })));
-        assert_eq!(gateway.standing(), Standing::Open);
+        assert_eq!(gateway.health(clock::now()).standing, Standing::Open);
+    }
+
+    #[tokio::test]
+    async fn a_slow_upstream_is_known_for_it_and_asked_all_the_same() {
+        let provider = Provider::start(Refusal::Status, 0).await;
+        let gateway = provider.gateway();
+        let now = clock::now();
+        let turn = |slow_provider| {
+            let breach = None;
+            gateway.turn(
+                &Verdict {
+                    breach,
+                    slow_provider,
+                },
+                now,
+            );
+        };
+        turn(None);
+        for _ in 0..20 {
+            turn(Some(true));
+        }
+
+        let health = gateway.health(now);
+        assert_eq!(
+            (health.standing, health.pace),
+            (Standing::Closed, Pace::Slow)
+        );
+        assert!((health.slow_share - 1.0).abs() < 1e-9);
+        let opening = Opening::sideband("rtc_1".to_owned());
+        assert!(gateway.open(&opening).await.is_ok());
     }
 
     /// How a provider says that it does not know a call.

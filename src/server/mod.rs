@@ -17,9 +17,11 @@ mod discovery;
 mod error;
 mod fields;
 mod form;
+mod histograms;
 mod inspection;
 mod issuer;
 mod joining;
+mod metrics;
 mod origin;
 mod pages;
 mod past;
@@ -32,7 +34,9 @@ mod session;
 mod sessions;
 mod tls;
 mod told;
+mod turns;
 mod upkeep;
+mod view;
 mod wanted;
 mod whip;
 
@@ -62,7 +66,7 @@ use crate::server::sessions::Sessions;
 use crate::server::tls::Tls;
 use crate::sim::{self, Sim};
 use crate::store::Store;
-use crate::telemetry::{self, Counters, Latencies};
+use crate::telemetry::{self, Counters, Latencies, Turns};
 use crate::tools::{Tools, ToolsError};
 
 pub use crate::server::certificate::CertificateError;
@@ -90,10 +94,11 @@ pub(crate) struct App {
     gateway: Gateway,
     tools: Tools,
     endpoint: Arc<Endpoint>,
-    latencies: Arc<Latencies>,
+    latencies: Latencies,
     recorder: Recorder,
     counters: Arc<Counters>,
     otlp: Otlp,
+    turns: Turns,
     authority: Arc<Authority>,
     admission: Arc<Admission>,
     sessions: Sessions,
@@ -161,8 +166,8 @@ impl Server {
             open_for: config.recovery.rest,
             probe_for: config.connect_timeout,
         };
-        let latencies = Arc::new(Latencies::default());
-        let recorder = latencies.recorder();
+        let latencies = Latencies::new(clock::now());
+        let recorder = latencies.recorder(config.provider.name());
         let tools = match &config.tools {
             Some(path) => Tools::open(path, |name| std::env::var(name).ok())?,
             None => Tools::none()?,
@@ -183,6 +188,7 @@ impl Server {
             recorder,
             counters: Arc::new(Counters::new(&[])),
             otlp,
+            turns: Turns::default(),
             authority: Arc::new(Authority::open(config.auth.clone(), clock::wall())?),
             store: Store::new(
                 KEPT * config.limits.sessions as usize,

@@ -13,7 +13,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use tracing::Instrument;
 
 use crate::server::{
-    App, admin, calls, discovery, error, inspection, origin, pages, realtime, secrets, whip,
+    App, admin, calls, discovery, error, histograms, inspection, metrics, origin, pages, realtime,
+    secrets, whip,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -86,6 +87,9 @@ const ROUTES: &[Route] = &[
     api(POST, "/v1/realtime/client_secrets", |verb| {
         on(verb, secrets::create)
     }),
+    own(GET, "/admin/latency/histograms/{measure}", |verb| {
+        on(verb, histograms::download)
+    }),
     own(GET, "/admin/revocations", |verb| {
         on(verb, admin::revocations)
     }),
@@ -99,7 +103,7 @@ const ROUTES: &[Route] = &[
     }),
     own(GET, "/healthz", |verb| on(verb, healthy)),
     own(GET, "/readyz", |verb| on(verb, ready)),
-    own(GET, "/metrics", |verb| on(verb, metrics)),
+    own(GET, "/metrics", |verb| on(verb, metrics::metrics)),
 ];
 
 /// Serves all of the table, and pages for the rest.
@@ -139,19 +143,6 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     } else {
         "ready\n".into_response()
     }
-}
-
-async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
-    let page = format!(
-        "{}{}{}{}# HELP voxline_sessions Sessions that run.\n# TYPE voxline_sessions gauge\nvoxline_sessions {}\n",
-        app.latencies.prometheus(),
-        app.counters.prometheus(),
-        app.tools.prometheus(),
-        app.otlp.prometheus(),
-        app.sessions.count(),
-    );
-    ([content_type], page)
 }
 
 /// Gives every request a name, on its log lines and on its answer.

@@ -9,11 +9,11 @@ use crate::core::ids::SessionId;
 use crate::core::latency::Traces;
 use crate::gateway::Opening;
 use crate::otlp::{self, Parent};
-use crate::server::App;
+use crate::server::{App, turns};
 
 /// Returns where a conversation puts its turns.
 pub(crate) fn traces(
-    app: &App,
+    app: &Arc<App>,
     id: &SessionId,
     opening: Option<&Opening>,
     parent: Option<Parent>,
@@ -31,7 +31,10 @@ pub(crate) fn traces(
         parent,
     });
 
+    let (app, id) = (Arc::clone(app), id.clone());
+
     Arc::new(move |turn| {
+        turns::answered(&app, &id, turn);
         if let Some(tell) = &told {
             tell(turn);
         }

@@ -1,12 +1,17 @@
-//! What the relay does besides serving: it keeps its credentials fresh, and ends conversations
-//! whose owners may hold none any more.
+//! What the relay does besides serving: it keeps its credentials fresh, ends conversations whose
+//! owners may hold none any more, and lets the windows slide in which latencies are looked at.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::server::App;
+
+/// How often the slots of time are looked at that windows are made of.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Works until `closing`.
 pub(crate) async fn run(app: &App, closing: CancellationToken) {
@@ -14,6 +19,16 @@ pub(crate) async fn run(app: &App, closing: CancellationToken) {
         () = closing.cancelled() => {}
         () = Arc::clone(&app.authority).keep_fresh() => {}
         () = end_revoked(app) => {}
+        () = slide(app) => {}
+    }
+}
+
+async fn slide(app: &App) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        app.latencies.advance(clock::now());
     }
 }
 

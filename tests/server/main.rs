@@ -16,6 +16,7 @@ mod direct;
 mod harness;
 mod http;
 mod inspection;
+mod latency;
 mod limits;
 mod openapi;
 mod origin;

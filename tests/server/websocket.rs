@@ -283,9 +283,12 @@ async fn sound_both_ways_is_timed() {
     let page = metrics.text().await.unwrap();
     let count: Vec<&str> = page
         .lines()
-        .filter(|line| line.starts_with("voxline_hop_seconds_count{hop=\"packet_in\"}"))
+        .filter(|line| line.starts_with("voxline_packet_in_seconds_count"))
         .collect();
-    assert_eq!(count, ["voxline_hop_seconds_count{hop=\"packet_in\"} 10"]);
+    assert_eq!(
+        count,
+        ["voxline_packet_in_seconds_count{provider=\"embedded\"} 10"]
+    );
     let _: Value = client.event_of("conversation.item.added").await;
 }
 
