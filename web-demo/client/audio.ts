@@ -1,9 +1,13 @@
 import { CallError } from './failure';
 import { meter, type Meter } from './levels';
 import { SAMPLE_RATE } from './pcm';
+import { captureMs, device } from './stats';
 import type { Levels } from './transport';
 import type { FromSpeaker, ToSpeaker } from './worklet';
 import workletUrl from './worklet?worker&url';
+
+/** From a microphone's track to the audio thread. Measured in Chromium. */
+const GRAPH_MS = 10;
 
 /** The microphone and the speaker of the WebSocket transport. */
 export class Audio {
@@ -56,6 +60,20 @@ export class Audio {
   /** From the audio thread to the ear, in milliseconds. */
   get latencyMs(): number {
     return (this.#context.outputLatency || this.#context.baseLatency) * 1000;
+  }
+
+  /** When what the audio thread made for this time of the context is heard, by `performance.now()`. */
+  heardAt(contextTime: number): number {
+    const { contextTime: heard = 0, performanceTime: at = 0 } = this.#context.getOutputTimestamp();
+    // Before the first sound there is no such stamp.
+    if (heard === 0 || at === 0) return performance.now() + this.latencyMs;
+    return at + (contextTime - heard) * 1000;
+  }
+
+  /** What the microphone takes, in milliseconds, without the wait for a block to fill. */
+  get captureMs(): number | null {
+    const track = this.#stream?.getAudioTracks()[0];
+    return track ? captureMs(device(track)) + GRAPH_MS : null;
   }
 
   flush(): void {

@@ -7,13 +7,15 @@
 import { CallError, fromHttp } from './failure';
 import { meter, type Meter } from './levels';
 import type { Microphone } from './microphone';
-import { Pings } from './pings';
 import { Inbox } from './inbox';
+import { Pings } from './pings';
 import { number, parseEvent, type ClientEvent, type ServerEvent } from './protocol';
+import { Reports } from './reports';
 import { fragment, renewed } from './sdp';
 import type { Levels, Listener, Target, Transport } from './transport';
 
-const PLAYOUT_REPORT_MS = 100;
+/** How often this side looks whether its connection was closed. */
+const LOOK_MS = 100;
 /** One packet of sound. */
 const PACKET_MS = 20;
 const TICKS_PER_MS = 48;
@@ -53,9 +55,9 @@ class WebRtcTransport implements Transport {
   readonly #speaker = new Audio();
   readonly #microphoneMeter: Meter;
   readonly #pings: Pings;
-  readonly #reports: ReturnType<typeof setInterval>;
+  readonly #reports: Reports;
+  readonly #look: ReturnType<typeof setInterval>;
   #assistantMeter: Meter = () => 0;
-  #lastReported: number | null = null;
   /** The RTP timestamp of the timeline's beginning. */
   #origin: number | null = null;
   #track: MediaStreamTrack | null = null;
@@ -83,7 +85,9 @@ class WebRtcTransport implements Transport {
       (ping) => this.#time({ type: 'voxline.ping', ...ping }),
       (silent) => this.#doubt(silent),
     );
-    this.#reports = setInterval(() => this.#tick(), PLAYOUT_REPORT_MS);
+    const latency = () => (this.#context.outputLatency || this.#context.baseLatency) * 1000;
+    this.#reports = new Reports(this.#peer, latency, (event) => this.#time(event));
+    this.#look = setInterval(() => this.#lookAround(), LOOK_MS);
     this.#peer.addEventListener('track', ({ track }) => this.#play(track));
     this.#peer.addEventListener('connectionstatechange', () => this.#watch());
   }
@@ -162,7 +166,8 @@ class WebRtcTransport implements Transport {
   leave(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#reports);
+    clearInterval(this.#look);
+    this.#reports.stop();
     this.#pings.stop();
     this.#peer.close();
     this.#speaker.srcObject = null;
@@ -221,18 +226,18 @@ class WebRtcTransport implements Transport {
 
   #channel(label: string, options: RTCDataChannelInit): RTCDataChannel {
     const channel = this.#peer.createDataChannel(label, options);
-    channel.addEventListener('message', ({ data }) => this.#receive(data));
+    channel.addEventListener('message', ({ data }) => this.#receive(data, performance.now()));
     channel.addEventListener('close', () => this.#end());
     return channel;
   }
 
-  #receive(data: unknown): void {
+  #receive(data: unknown, at: number): void {
     const event = parseEvent(data);
     if (!event || this.#closed) return;
     this.#pings.heard();
     switch (event.type) {
       case 'voxline.pong': {
-        const ms = this.#pings.pong(number(event, 'id'));
+        const ms = this.#pings.pong(number(event, 'id'), at);
         if (ms !== null) this.#listener.roundTrip(ms);
         return;
       }
@@ -284,29 +289,16 @@ class WebRtcTransport implements Transport {
     if (this.#timing.readyState === 'open') this.#timing.send(JSON.stringify(event));
   }
 
-  #tick(): void {
-    // A connection that is closed on this side fires no event.
+  /** A connection that is closed on this side fires no event. */
+  #lookAround(): void {
     if (this.#peer.connectionState === 'closed') this.#end();
-    else this.#reportPlayout();
-  }
-
-  /** Tells the relay which RTP timestamp was played last, while it changes. */
-  #reportPlayout(): void {
-    const source = this.#peer.getReceivers()[0]?.getSynchronizationSources()[0];
-    if (!source || source.rtpTimestamp === this.#lastReported) return;
-    this.#lastReported = source.rtpTimestamp;
-    this.#time({
-      type: 'voxline.playout',
-      rtp_timestamp: source.rtpTimestamp,
-      age_ms: age(source.timestamp),
-      output_latency_ms: (this.#context.outputLatency || this.#context.baseLatency) * 1000,
-    });
   }
 
   /** Where on the relay's timeline the last sound was; `null` if that is not known. */
   #heard(): number | null {
-    if (this.#lastReported === null || this.#origin === null) return null;
-    const ticks = (this.#lastReported - this.#origin + 2 ** 32) % 2 ** 32;
+    const { lastPlayed } = this.#reports;
+    if (lastPlayed === null || this.#origin === null) return null;
+    const ticks = (lastPlayed - this.#origin + 2 ** 32) % 2 ** 32;
     return ticks / TICKS_PER_MS + PACKET_MS;
   }
 
@@ -331,12 +323,6 @@ function authorization(bearer: string, device: string | null): Record<string, st
 
 function originIn(event: ServerEvent): number | null {
   return typeof event['rtp_origin'] === 'number' ? event['rtp_origin'] : null;
-}
-
-/** Browsers count this timestamp from the page's start or, some, from 1970. */
-function age(timestamp: number): number {
-  const sinceStart = timestamp > 1e12 ? timestamp - performance.timeOrigin : timestamp;
-  return Math.max(0, performance.now() - sinceStart);
 }
 
 function json(value: unknown): Blob {

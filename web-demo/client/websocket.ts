@@ -11,8 +11,9 @@ import type { Microphone } from './microphone';
 import { decodeBase64, encodeBase64, samplesToMs, SAMPLE_RATE } from './pcm';
 import { Pings } from './pings';
 import { parseEvent, number, text, type ClientEvent, type ServerEvent } from './protocol';
+import { known, STATS_MS } from './stats';
 import type { Levels, Listener, Target, Transport } from './transport';
-import type { FromSpeaker } from './worklet';
+import type { FromSpeaker, Played } from './worklet';
 
 /** Sound that waits for a slow uplink at most; what comes on top is dropped, as in a gap. */
 const MAX_BUFFERED_BYTES = 512 * 1024;
@@ -78,7 +79,7 @@ export class Sound {
   #speakerSays(message: FromSpeaker): void {
     if ('played' in message) {
       this.#position = samplesToMs(message.played);
-      return this.#user?.played(this.#position);
+      return this.#user?.played(message);
     }
     // Before the first sound for this socket it is another one's.
     if (this.#position !== null) this.#position = samplesToMs(message.flushed);
@@ -94,6 +95,9 @@ export class WebSocketTransport implements Transport {
   readonly #listener: Listener;
   readonly #inbox: Inbox;
   readonly #pings: Pings;
+  readonly #stats: ReturnType<typeof setInterval>;
+  /** What waited for the speaker when it last told. */
+  #queuedMs: number | null = null;
   #closed = false;
 
   static async open(target: Target, sound: Sound, listener: Listener): Promise<Transport> {
@@ -117,15 +121,16 @@ export class WebSocketTransport implements Transport {
       (ping) => this.send({ type: 'voxline.ping', ...ping }),
       (silent) => listener.unsteady(silent),
     );
+    this.#stats = setInterval(() => this.#reportStats(), STATS_MS);
     socket.addEventListener('open', () => {
       this.#pings.heard();
       if (!wish) return;
       this.send({ type: 'session.update', session: { type: 'realtime', ...wish.session } });
       sound.use(this);
     });
-    socket.addEventListener('message', ({ data }) => this.#receive(data));
+    socket.addEventListener('message', ({ data }) => this.#receive(data, performance.now()));
     socket.addEventListener('close', ({ code, reason }) => {
-      this.#pings.stop();
+      this.#stop();
       if (!this.#closed) listener.ended({ code, reason });
     });
   }
@@ -176,16 +181,34 @@ export class WebSocketTransport implements Transport {
   }
 
   /** The speaker has got as far as this. */
-  played(positionMs: number): void {
+  played({ played, at, queued }: Played): void {
+    const { audio } = this.#sound;
+    this.#queuedMs = samplesToMs(queued);
+    const heardAt = audio.heardAt(at);
+    // The audio thread is ahead by the rest of what the device asks for at once.
+    const madeAt = Math.min(heardAt - audio.latencyMs, performance.now());
     this.send({
       type: 'voxline.playout',
-      position_ms: positionMs,
-      age_ms: 0,
-      output_latency_ms: this.#sound.audio.latencyMs,
+      position_ms: samplesToMs(played),
+      at_ms: madeAt,
+      output_latency_ms: heardAt - madeAt,
     });
   }
 
-  #receive(data: unknown): void {
+  #reportStats(): void {
+    const { audio } = this.#sound;
+    if (this.#sound.user !== this) return;
+    const told = known({
+      capture_ms: audio.captureMs,
+      jitter_buffer_ms: this.#queuedMs,
+      output_latency_ms: audio.latencyMs,
+      round_trip_ms: this.#pings.roundTrip,
+    });
+    this.#queuedMs = null;
+    this.send({ type: 'voxline.stats', ...told });
+  }
+
+  #receive(data: unknown, at: number): void {
     const event = parseEvent(data);
     if (!event || this.#closed) return;
     this.#pings.heard();
@@ -197,7 +220,7 @@ export class WebSocketTransport implements Transport {
       case 'voxline.waiting':
         return void this.#sayWhatWasHeard();
       case 'voxline.pong': {
-        const ms = this.#pings.pong(number(event, 'id'));
+        const ms = this.#pings.pong(number(event, 'id'), at);
         if (ms !== null) this.#listener.roundTrip(ms);
         return;
       }
@@ -232,8 +255,13 @@ export class WebSocketTransport implements Transport {
   #part(code: number): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#pings.stop();
+    this.#stop();
     this.#socket.close(code);
+  }
+
+  #stop(): void {
+    this.#pings.stop();
+    clearInterval(this.#stats);
   }
 }
 

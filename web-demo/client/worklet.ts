@@ -8,6 +8,7 @@ import { SAMPLE_RATE, toInt16 } from './pcm';
 import { Resampler } from './resample';
 
 declare const sampleRate: number;
+declare const currentTime: number;
 declare function registerProcessor(name: string, processor: unknown): void;
 declare class AudioWorkletProcessor {
   readonly port: MessagePort;
@@ -17,7 +18,15 @@ declare class AudioWorkletProcessor {
 export type ToSpeaker =
   { readonly position: number; readonly samples: Int16Array<ArrayBuffer> } | 'flush';
 /** Speaker to page: how far playback has got, or where a flush cut it. */
-export type FromSpeaker = { readonly played: number } | { readonly flushed: number };
+export type FromSpeaker = Played | { readonly flushed: number };
+
+export interface Played {
+  /** The position where what was played ends, ... */
+  readonly played: number;
+  /** ... when that is, in seconds of the context's time, and how many samples wait behind it. */
+  readonly at: number;
+  readonly queued: number;
+}
 
 /** A microphone block of 30 ms: small enough for latency, large enough for the socket. */
 const BLOCK = (SAMPLE_RATE * 30) / 1000;
@@ -63,7 +72,8 @@ class Speaker extends AudioWorkletProcessor {
     const due = position - this.#reported >= SAMPLE_RATE / 10 || queued === 0;
     if (due && position !== this.#reported) {
       this.#reported = position;
-      this.#say({ played: position });
+      const at = currentTime + channel.length / sampleRate;
+      this.#say({ played: position, at, queued });
     }
     return true;
   }
