@@ -5,6 +5,7 @@
  * after the cut.
  */
 
+import { HOPS, type Hop } from './hops';
 import {
   list,
   number,
@@ -38,18 +39,18 @@ export interface Interruption {
   readonly heardMs: number;
 }
 
-/** How long a turn took, measured at the relay: the parts sum to the total. */
+/** How long a turn took, from the person's last sound to the first sound of the answer at the ear. */
 export interface TurnLatency {
   readonly turn: number;
   /** The response that was on its way, where known. */
   readonly responseId: string | null;
-  /** From the person's last sound to the provider saying that they had stopped. */
-  readonly silenceWaitMs: number;
-  /** From there to the first audio of the answer reaching the relay. */
-  readonly inferenceMs: number;
-  /** From there to the first audio leaving the relay. */
-  readonly relayOutMs: number;
   readonly totalMs: number;
+  /** What each part took, which sum to the total; one that nobody can know is missing. */
+  readonly hops: { readonly [Part in Hop]?: number };
+  /** The parts that nobody has reported: the relay has reckoned them. */
+  readonly estimated: readonly Hop[];
+  /** How well this side's clock is known to the relay, and so where the network's parts end. */
+  readonly uncertaintyMs: number;
 }
 
 export interface RelayError {
@@ -257,13 +258,16 @@ function padding(event: ServerEvent): number {
 }
 
 function latency(event: ServerEvent, responseId: string | null): TurnLatency {
+  const hops = record(event, 'hops');
+  const known = HOPS.filter((hop) => typeof hops[`${hop}_ms`] === 'number');
+  const estimated = list(event, 'estimated');
   return {
     turn: number(event, 'turn'),
-    responseId,
-    silenceWaitMs: number(event, 'silence_wait_ms'),
-    inferenceMs: number(event, 'inference_ms'),
-    relayOutMs: number(event, 'relay_out_ms'),
+    responseId: text(event, 'response_id') || responseId,
     totalMs: number(event, 'total_ms'),
+    hops: Object.fromEntries(known.map((hop) => [hop, number(hops, `${hop}_ms`)])),
+    estimated: HOPS.filter((hop) => estimated.includes(hop)),
+    uncertaintyMs: number(event, 'uncertainty_ms'),
   };
 }
 

@@ -5,6 +5,7 @@ export type { Call, CallEvents } from './call';
 export type { Interruption, RelayError, Side, TranscriptLine, TurnLatency } from './conversation';
 export type { TokenRenewal } from './credentials';
 export { CallError, type FailureKind } from './failure';
+export { HOPS, type Hop } from './hops';
 export { listMicrophones, type MicrophoneChoice } from './microphone';
 export type { ClientEvent, ServerEvent, State } from './protocol';
 export type { Reconnection, ReconnectReason, Step, Ways } from './recovery';

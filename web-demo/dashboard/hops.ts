@@ -1,17 +1,8 @@
-/** The hops of a turn, in the order in which they follow each other, and what people call them. */
+/** What people call the hops of a turn. */
 
-export const HOPS = [
-  'capture',
-  'uplink',
-  'relay_in',
-  'silence_wait',
-  'inference',
-  'relay_out',
-  'downlink',
-  'playback',
-] as const;
+import { HOPS, type Hop } from '../client/hops';
 
-export type Hop = (typeof HOPS)[number];
+export { HOPS, type Hop };
 
 /** Who has a hop in hand: the way is the same to the provider and back. */
 export type Side = 'device' | 'network' | 'relay' | 'provider';

@@ -197,6 +197,11 @@ export function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
 }
 
+/** How long a part of a turn took; `reckoned` if nobody has reported it. */
+export function duration(ms: number, reckoned: boolean): string {
+  return `${reckoned ? '≈ ' : ''}${Math.round(ms)} ms`;
+}
+
 export function interruption(heardMs: number): string {
   return heardMs === 0
     ? 'interrupted before it was heard'

@@ -1,7 +1,8 @@
 /** The transcript on the page: one list entry for each item of the conversation. */
 
-import type { Interruption, TranscriptLine, TurnLatency } from '../client';
-import { interruption } from './messages';
+import { HOPS, type Interruption, type TranscriptLine, type TurnLatency } from '../client';
+import { ABOUT } from '../dashboard/hops';
+import { duration, interruption } from './messages';
 
 /** Entries on the page at most; the oldest make room. */
 const MAX_ENTRIES = 200;
@@ -94,25 +95,24 @@ export class Transcript {
   }
 }
 
-function latencyDetails(latency: TurnLatency): HTMLElement {
+function latencyDetails({ totalMs, hops, estimated }: TurnLatency): HTMLElement {
   const details = make('details', 'latency');
   const bar = make('div', 'bar');
-  const parts = [
-    ['wait for silence', latency.silenceWaitMs],
-    ['provider', latency.inferenceMs],
-    ['relay', latency.relayOutMs],
-  ] as const;
-  for (const [, ms] of parts) {
+  const list = make('dl');
+  for (const hop of HOPS) {
+    const ms = hops[hop];
+    if (ms === undefined) continue;
+    const { label, side, what } = ABOUT[hop];
     const part = make('i');
     part.style.flexGrow = String(ms);
+    const row = make('div');
+    row.title = what;
+    row.append(make('dt', '', label), make('dd', '', duration(ms, estimated.includes(hop))));
+    for (const element of [part, row]) element.dataset['side'] = side;
     bar.append(part);
+    list.append(row);
   }
-  const legend = parts.map(([name, ms]) => `${name} ${Math.round(ms)} ms`).join(' · ');
-  details.append(
-    make('summary', '', `first audio ${Math.round(latency.totalMs)} ms`),
-    bar,
-    make('p', '', legend),
-  );
+  details.append(make('summary', '', `first audio ${Math.round(totalMs)} ms`), bar, list);
   return details;
 }
 

@@ -128,24 +128,28 @@ describe('Conversation', () => {
     const event = {
       type: 'voxline.latency',
       turn: 2,
-      silence_wait_ms: 200,
-      inference_ms: 250,
-      relay_out_ms: 1,
       total_ms: 451,
-    };
-    expect(conversation.handle(event)).toEqual([
-      {
-        kind: 'latency',
-        latency: {
-          turn: 2,
-          responseId: 'r7',
-          silenceWaitMs: 200,
-          inferenceMs: 250,
-          relayOutMs: 1,
-          totalMs: 451,
-        },
+      hops: {
+        silence_wait_ms: 200,
+        inference_ms: 250.5,
+        relay_out_ms: 0.5,
+        tea_ms: 3,
+        uplink_ms: '',
       },
-    ]);
+      estimated: ['inference', 'tea', 7],
+      uncertainty_ms: 1.5,
+    };
+    const latency = {
+      turn: 2,
+      responseId: 'r7',
+      totalMs: 451,
+      hops: { silence_wait: 200, inference: 250.5, relay_out: 0.5 },
+      estimated: ['inference'],
+      uncertaintyMs: 1.5,
+    };
+    expect(conversation.handle(event)).toEqual([{ kind: 'latency', latency }]);
+    const [named] = conversation.handle({ ...event, response_id: 'r5' });
+    expect(named).toMatchObject({ latency: { responseId: 'r5' } });
   });
 
   it('reports errors, and why a response failed', () => {
