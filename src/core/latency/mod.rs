@@ -20,9 +20,9 @@ pub enum Hop {
     Uplink,
     /// -> It was handed to the provider's socket.
     RelayIn,
-    /// -> The provider says that the person has stopped.
+    /// -> The provider says that the person has stopped, or the client asks for the answer.
     SilenceWait,
-    /// -> The first sound of the answer has reached the relay.
+    /// -> The first sound of the answer has reached the relay, with what tools took.
     Inference,
     /// -> It has left for the device.
     RelayOut,

@@ -121,6 +121,7 @@ impl Session {
         match event {
             ClientEvent::CreateResponse => {
                 self.upstream.forgive();
+                self.on_requested(now);
                 if let Phase::Listening = self.phase {
                     self.enter(Phase::Thinking {
                         until: now + self.config.thinking_timeout,

@@ -36,6 +36,8 @@ pub(super) struct Trace {
     ways: Option<Ways>,
     stats: Stats,
     turn: Turn,
+    /// How much of the person's sound there was when an answer was asked for last.
+    asked_to: Duration,
     /// An answer that has left, and was not heard yet.
     pending: Option<Pending>,
     /// The answer that sounds, and when the person was last heard before it.
@@ -194,7 +196,30 @@ impl Session {
     /// The person has stopped, as the provider says, at this position of their sound.
     pub(super) fn on_asked(&mut self, at: Duration, handed: Option<Instant>, now: Instant) {
         let silence = self.upstream.latest.silence;
-        let found = self.input.passed(at.saturating_sub(silence));
+        self.owe(at.saturating_sub(silence), silence, handed, now);
+    }
+
+    /// The client asks for an answer, where the provider gives none by itself: what the person has
+    /// said since the last one is their turn.
+    pub(super) fn on_requested(&mut self, now: Instant) {
+        if self.upstream.latest.responds || self.is_direct() {
+            return;
+        }
+        if let Turn::Asked {
+            stopped_at,
+            answer: None,
+            ..
+        } = &mut self.trace.turn
+        {
+            *stopped_at = now;
+        } else if self.input.length() > self.trace.asked_to {
+            self.owe(self.input.length(), Duration::ZERO, None, now);
+        }
+    }
+
+    /// An answer is owed to what the person has said, up to this position of their sound.
+    fn owe(&mut self, at: Duration, silence: Duration, handed: Option<Instant>, now: Instant) {
+        let found = self.input.passed(at);
         let spoken = match found {
             Some((received, packet)) => Spoken {
                 packet,
@@ -213,6 +238,7 @@ impl Session {
                 ways: None,
             },
         };
+        self.trace.asked_to = self.input.length();
         self.trace.turn = Turn::Asked {
             spoken,
             stopped_at: now,

@@ -240,10 +240,10 @@ impl Session {
         self.hearing = false;
         self.upstream.stopped_at = Some(at);
         self.pass_on(json);
+        self.on_asked(at, handed, now);
         let Link::Up(VoiceSession { responds: true, .. }) = self.voice else {
             return;
         };
-        self.on_asked(at, handed, now);
         match self.phase {
             Phase::Listening | Phase::Cancelling { .. } | Phase::Recovering { .. } => {
                 self.think(now);
