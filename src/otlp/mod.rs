@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::core::ids::SessionId;
+use crate::core::latency::budget::{Breach, Budget};
 use crate::core::latency::{Traces, TurnTrace};
 use crate::otlp::metrics::{Loss, Metrics};
 use crate::otlp::post::Collector;
@@ -71,6 +72,8 @@ pub(crate) struct Turn {
     trace: [u8; 16],
     began: SystemTime,
     measured: TurnTrace,
+    /// The budget was broken.
+    breach: Option<Breach>,
 }
 
 /// Where conversations put their turns.
@@ -126,8 +129,9 @@ impl Otlp {
         Ok((otlp, export))
     }
 
-    /// Returns where a conversation puts its turns; `None` if nobody wants them.
-    pub fn traces(&self, conversation: Conversation) -> Option<Traces> {
+    /// Returns where a conversation puts its turns, which are held against this budget; `None` if
+    /// nobody wants them.
+    pub fn traces(&self, conversation: Conversation, budget: Budget) -> Option<Traces> {
         let Told { outbox, sampling } = self.told.clone()?;
         if conversation
             .parent
@@ -149,6 +153,7 @@ impl Otlp {
                 conversation: Arc::clone(&conversation),
                 trace,
                 began: clock::wall() - clock::now().saturating_duration_since(measured.began),
+                breach: budget.judge(measured).breach,
                 measured: measured.clone(),
             };
             if let Err(refused) = outbox.try_send(turn) {

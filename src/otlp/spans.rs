@@ -7,10 +7,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
 use crate::clock;
+use crate::core::latency::budget::Breach;
 use crate::core::latency::{Hop, Stretch};
 use crate::otlp::{Conversation, Turn};
 
@@ -32,6 +34,9 @@ pub(crate) fn resource(service: &str) -> Resource {
         ..Resource::default()
     }
 }
+
+/// What a turn over the budget is called, as an error and as an event.
+const BREACH: &str = "voxline.budget.breach";
 
 /// How many spans a turn has.
 pub(crate) fn count(turn: &Turn) -> u64 {
@@ -105,6 +110,10 @@ fn whole(turn: &Turn) -> Span {
         span.parent_span_id = parent.span.to_vec();
         span.flags = SAMPLED | PARENT_IS_REMOTE;
     }
+    if let Some(breach) = &turn.breach {
+        span.events.push(event(breach, span.end_time_unix_nano));
+        blame(&mut span, breach);
+    }
 
     span
 }
@@ -131,8 +140,35 @@ fn of_hop(turn: &Turn, hop: Hop, stretch: Stretch) -> Span {
             ]);
         }
     }
+    if let Some(breach) = turn.breach.filter(|breach| breach.hop == hop) {
+        blame(&mut span, &breach);
+    }
 
     span
+}
+
+/// Marks a span as one that made people wait.
+fn blame(span: &mut Span, breach: &Breach) {
+    let hop = breach.hop.name();
+    span.attributes.push(text("error.type", BREACH));
+    span.status = Some(Status {
+        code: StatusCode::Error.into(),
+        message: format!("over the latency budget: {hop}"),
+    });
+}
+
+fn event(breach: &Breach, time_unix_nano: u64) -> Event {
+    Event {
+        time_unix_nano,
+        name: BREACH.to_owned(),
+        attributes: vec![
+            text("voxline.hop", breach.hop.name()),
+            seconds("voxline.hop.took", breach.took),
+            seconds("voxline.hop.limit", breach.limit),
+            seconds("voxline.total.over", breach.total_over),
+        ],
+        ..Event::default()
+    }
 }
 
 /// What tools that know of generative AI look for.

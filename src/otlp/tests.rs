@@ -74,11 +74,11 @@ async fn a_clients_span_is_the_parent_of_its_turns() {
         sampled: true,
         state: "a=1".to_owned(),
     };
-    let traces = relay.otlp.traces(Conversation {
+    let child = Conversation {
         parent: Some(parent.clone()),
         ..conversation()
-    });
-    let traces = traces.unwrap();
+    };
+    let traces = relay.otlp.traces(child, Budget::default()).unwrap();
     traces(&turn(1));
     traces(&turn(2));
     let spans = spans(&collector.told(1).await);
@@ -92,13 +92,37 @@ async fn a_clients_span_is_the_parent_of_its_turns() {
         sampled: false,
         ..parent
     });
-    let traces = relay.otlp.traces(Conversation {
+    let child = Conversation {
         parent: unsampled,
         ..conversation()
+    };
+    let traces = relay.otlp.traces(child, Budget::default());
+    assert!(traces.is_none(), "a client that keeps no trace");
+}
+
+#[tokio::test]
+async fn a_turn_over_the_budget_says_which_hop_is_to_blame() {
+    let collector = TestCollector::start(vec![]).await;
+    let relay = Telling::start(&collector.settings());
+    let mut slow = turn(1);
+    slow.hops[Hop::Inference as usize] = Some(Stretch {
+        took: Duration::from_millis(1_900),
+        source: Source::Reported,
     });
+    slow.total = slow.hops.iter().flatten().map(|hop| hop.took).sum();
+    relay.tell(&slow);
+    let spans = spans(&collector.told(1).await);
+    let failed = spans.iter().filter(|span| span.status.is_some());
+    let failed: Vec<_> = failed.map(|span| span.name.as_str()).collect();
+    assert_eq!(failed, ["turn", "inference"]);
+    let [breach] = &spans[0].events[..] else {
+        panic!("{:?}", spans[0]);
+    };
+    assert_eq!(breach.name, "voxline.budget.breach");
+    let blamed = format!("{:?}", breach.attributes);
     assert!(
-        traces.is_none(),
-        "a client that keeps no trace is told nothing of"
+        blamed.contains("\"inference\"") && blamed.contains("1.9"),
+        "{blamed}"
     );
 }
 
@@ -320,7 +344,7 @@ impl Telling {
         let mut tasks = JoinSet::new();
         tasks.spawn(export.run(stop.clone()));
         Self {
-            traces: otlp.traces(conversation()).unwrap(),
+            traces: otlp.traces(conversation(), Budget::default()).unwrap(),
             otlp,
             stop,
             tasks,

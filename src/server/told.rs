@@ -23,14 +23,14 @@ pub(crate) fn traces(
         // Whoever speaks as OpenAI does is told from it by where it is.
         Provider::OpenAi { base_url, .. } => ("openai", server(base_url.as_str())),
     };
-    let told = app.otlp.traces(otlp::Conversation {
+    let conversation = otlp::Conversation {
         session: id.clone(),
         provider: provider.to_owned(),
         model: opening.and_then(Opening::model).map(str::to_owned),
         server,
         parent,
-    });
-
+    };
+    let told = app.otlp.traces(conversation, app.config.budget);
     let (app, id) = (Arc::clone(app), id.clone());
 
     Arc::new(move |turn| {
