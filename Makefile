@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run web test tools lint audit rust web-test browser openai-python openai-node embedding bench clean
+.PHONY: help run web test tools lint audit rust rules web-test browser openai-python openai-node embedding bench clean
 
 CARGO ?= cargo
 NPM := npm --no-fund --no-audit --no-update-notifier
@@ -27,7 +27,7 @@ run: web ## Build all, web page too, and serve it on http://127.0.0.1:8080
 
 web: web-demo/dist/index.html ## Build the web page
 
-test: tools lint audit rust web-test browser openai-python openai-node embedding ## Install what the tests need, then run all of them
+test: tools lint audit rust rules web-test browser openai-python openai-node embedding ## Install what the tests need, then run all of them
 	@$(STAGE) --total
 
 tools:
@@ -44,6 +44,10 @@ audit: ## Check licences and advisories of all dependencies
 rust: ## Run the Rust tests
 	@$(STAGE) "Rust tests" $(CARGO) test --locked
 	@$(STAGE) "Figures" $(CARGO) test --locked --quiet $(addprefix --test ,$(FIGURES)) -- --nocapture --test-threads 1
+
+rules: ## Check and test the alert rules, and the page of metrics, with Prometheus' own tool
+	@$(STAGE) "Metrics" $(CARGO) test --locked --quiet --test server metrics::
+	@$(STAGE) "Prometheus rules" tests/rules
 
 web-test: ## Check and test the web page's code, and build the page
 	@$(STAGE) "Web packages" $(MAKE) --no-print-directory web-demo/node_modules/.package-lock.json

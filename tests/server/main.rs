@@ -18,6 +18,7 @@ mod http;
 mod inspection;
 mod latency;
 mod limits;
+mod metrics;
 mod openapi;
 mod origin;
 mod otlp;

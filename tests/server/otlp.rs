@@ -207,7 +207,7 @@ impl Collector {
 }
 
 /// Says a sentence, as fast as a person does.
-async fn say_something(client: &mut Client) {
+pub(crate) async fn say_something(client: &mut Client) {
     let mut pace = pace();
     for frame in sound().chunks(480) {
         pace.tick().await;
