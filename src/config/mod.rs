@@ -215,6 +215,11 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Returns whether only this machine can reach the relay, by any of its ports for HTTP.
+    pub fn is_loopback_only(&self) -> bool {
+        exposed(self.listen, self.tls.as_ref()).is_none()
+    }
+
     /// Reads all sources.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         Self::read(&layers::collect(sources)?)

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::core::journal::{Journal, NameOf};
+use crate::core::journal::{Course, Journal, NameOf};
 use crate::core::session::facts::Facts;
 use crate::core::session::{Effect, Input, Session};
 
@@ -115,6 +115,11 @@ impl View {
     /// Returns a copy of what happened lately.
     pub fn journal(&self) -> Journal {
         lock(&self.shown).journal.clone()
+    }
+
+    /// Returns a copy of how it has gone so far, without what happened.
+    pub fn course(&self) -> Course {
+        lock(&self.shown).journal.course().clone()
     }
 
     /// Asks the session how it is, or says how it was.

@@ -12,9 +12,9 @@ use crate::clock;
 use crate::core::latency::Measure;
 use crate::core::port::Fault;
 use crate::server::App;
-use crate::server::admin::Admin;
 use crate::server::error::ApiError;
 use crate::server::form::malformed;
+use crate::server::operator::Operator;
 use crate::server::view::{Asked, View, refusal};
 use crate::telemetry::export;
 
@@ -28,7 +28,7 @@ pub(crate) struct Parameters {
 
 /// `GET /admin/latency/histograms/{measure}`
 pub(crate) async fn download(
-    _: Admin,
+    _: Operator,
     State(app): State<Arc<App>>,
     measure: Result<Path<String>, PathRejection>,
     parameters: Result<Query<Parameters>, QueryRejection>,

@@ -14,7 +14,9 @@ use serde::Serialize;
 use crate::clock;
 use crate::config::Provider;
 use crate::core::ids::SessionId;
+use crate::core::latency::Transport;
 use crate::core::port::Fault;
+use crate::core::session::facts::Facts;
 use crate::diagnosis::{Report, Subject, headline};
 use crate::driver::Seen;
 use crate::server::App;
@@ -93,6 +95,17 @@ pub(crate) async fn one(
     Ok(Json(report(&app, &conversation, ended.as_ref()).await))
 }
 
+/// Names how a client's sound travels. While a session does not answer, and its client may change,
+/// nobody knows.
+pub(crate) fn transport(conversation: &Conversation, facts: Option<&Facts>) -> &'static str {
+    match (conversation.media, facts) {
+        (_, Some(facts)) => facts.transport.name(),
+        (Media::WebSocket, None) => Transport::WebSocket.name(),
+        (Media::Direct, None) => Transport::Direct.name(),
+        (Media::Relay, None) => "unknown",
+    }
+}
+
 async fn report(app: &App, conversation: &Conversation, ended: Option<&Ended>) -> Report {
     let facts = match conversation.view.facts().await {
         Seen::Running(facts) | Seen::Ended(facts) => Some(facts),
@@ -107,11 +120,7 @@ async fn report(app: &App, conversation: &Conversation, ended: Option<&Ended>) -
         user: owner.user.clone(),
         device: owner.device.clone(),
         token: conversation.token().map(|token| token.to_string()),
-        transport: match conversation.media {
-            Media::Relay => "relay",
-            Media::WebSocket => "websocket",
-            Media::Direct => "direct",
-        },
+        transport: transport(conversation, facts.as_ref()),
         provider: match &app.config.provider {
             Provider::Embedded => "embedded".to_owned(),
             Provider::OpenAi { base_url, .. } => base_url.as_str().to_owned(),

@@ -6,11 +6,13 @@
 
 mod admin;
 mod admission;
+mod alerts;
 mod auth;
 mod body;
 mod calls;
 mod certificate;
 mod connections;
+mod dashboard;
 mod dialing;
 mod direct;
 mod discovery;
@@ -22,6 +24,7 @@ mod inspection;
 mod issuer;
 mod joining;
 mod metrics;
+mod operator;
 mod origin;
 mod pages;
 mod past;
@@ -61,6 +64,7 @@ use crate::provider::{Patience, Upstream};
 use crate::server::admission::Admission;
 use crate::server::certificate::SelfSigned;
 use crate::server::connections::{Connections, Ports};
+use crate::server::dashboard::Board;
 use crate::server::revival::Kept;
 use crate::server::sessions::Sessions;
 use crate::server::tls::Tls;
@@ -99,11 +103,14 @@ pub(crate) struct App {
     counters: Arc<Counters>,
     otlp: Otlp,
     turns: Turns,
+    board: Board,
     authority: Arc<Authority>,
     admission: Arc<Admission>,
     sessions: Sessions,
     store: Store<Kept>,
     refusals: Arc<Semaphore>,
+    /// All conversations are over, and what is still served ends.
+    closing: CancellationToken,
 }
 
 /// Why a relay cannot start. All of these are for the person who started it.
@@ -186,9 +193,10 @@ impl Server {
             endpoint,
             latencies,
             recorder,
-            counters: Arc::new(Counters::new(&[])),
+            counters: Arc::new(Counters::new(&[&whip::ICE_RESTARTS])),
             otlp,
             turns: Turns::default(),
+            board: Board::new(clock::now()),
             authority: Arc::new(Authority::open(config.auth.clone(), clock::wall())?),
             store: Store::new(
                 KEPT * config.limits.sessions as usize,
@@ -197,6 +205,7 @@ impl Server {
             sessions: Sessions::new(Arc::clone(&admission), config.diagnosis),
             admission,
             refusals: Arc::new(Semaphore::new(REFUSALS)),
+            closing: CancellationToken::new(),
             config,
         };
         Ok(Self {
@@ -253,7 +262,7 @@ impl Server {
         let connections =
             Connections::new(limits.connections, limits.request_time, limits.write_time);
         let router = routes::router(Arc::clone(&app));
-        let closing = CancellationToken::new();
+        let closing = app.closing.clone();
         let end = async {
             stop.cancelled().await;
             tracing::info!(sessions = app.sessions.count(), "Shutting down");

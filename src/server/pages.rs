@@ -88,7 +88,7 @@ fn index(app: &App, headers: &HeaderMap) -> Response {
     };
     page = fill(&page, "voxline-provider", provider);
     if let Some(key) = &app.config.development_key
-        && is_for_this_machine(headers)
+        && asks_this_machine(headers)
     {
         page = fill(&page, "voxline-key", key.expose());
     }
@@ -116,23 +116,25 @@ fn asset(path: &str, file: EmbeddedFile) -> Response {
     (headers, file.data).into_response()
 }
 
-fn is_for_this_machine(headers: &HeaderMap) -> bool {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let name = host.map(|host| {
-        host.rsplit_once(':')
-            .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
-            .map_or(host, |(name, _port)| name)
-    });
-    name.is_some_and(|name| {
-        name.eq_ignore_ascii_case("localhost")
-            || name
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .parse()
-                .is_ok_and(|ip: IpAddr| ip.is_loopback())
-    })
+fn asks_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST);
+
+    host.is_some_and(|host| host.to_str().is_ok_and(is_this_machine))
+}
+
+/// Returns whether a host, with or without its port, is named as only this machine can be.
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+        .map_or(host, |(name, _port)| name);
+
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse()
+            .is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -143,7 +145,7 @@ mod tests {
     fn only_loopback_names_are_this_machine() {
         let is_ours = |host: &str| {
             let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
-            is_for_this_machine(&headers)
+            asks_this_machine(&headers)
         };
         for ours in [
             "localhost",
@@ -167,7 +169,7 @@ mod tests {
         ] {
             assert!(!is_ours(other), "{other}");
         }
-        assert!(!is_for_this_machine(&HeaderMap::new()));
+        assert!(!asks_this_machine(&HeaderMap::new()));
     }
 
     #[test]

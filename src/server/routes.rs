@@ -13,8 +13,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use tracing::Instrument;
 
 use crate::server::{
-    App, admin, calls, discovery, error, histograms, inspection, metrics, origin, pages, realtime,
-    secrets, whip,
+    App, admin, calls, dashboard, discovery, error, histograms, inspection, metrics, origin, pages,
+    realtime, secrets, whip,
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -86,6 +86,10 @@ const ROUTES: &[Route] = &[
     api(GET, "/openapi.json", |verb| on(verb, discovery::openapi)),
     api(POST, "/v1/realtime/client_secrets", |verb| {
         on(verb, secrets::create)
+    }),
+    own(GET, "/admin/latency", |verb| on(verb, dashboard::latency)),
+    own(GET, "/admin/latency/events", |verb| {
+        on(verb, dashboard::events)
     }),
     own(GET, "/admin/latency/histograms/{measure}", |verb| {
         on(verb, histograms::download)

@@ -1,5 +1,6 @@
 //! What the relay does besides serving: it keeps its credentials fresh, ends conversations whose
-//! owners may hold none any more, and lets the windows slide in which latencies are looked at.
+//! owners may hold none any more, lets the windows slide in which latencies are looked at, and looks
+//! whether anything is to wake the operator.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,9 @@ async fn slide(app: &App) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        app.latencies.advance(clock::now());
+        let now = clock::now();
+        app.latencies.advance(now);
+        app.board.watch(app, now);
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) struct Asked {
 }
 
 /// What is looked at.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct View {
     pub(crate) window: Window,
     pub(crate) filter: Filter,

@@ -22,9 +22,16 @@ use crate::server::fields::heard;
 use crate::server::form::{SDP, content_type, malformed, text_body, unsupported};
 use crate::server::joining::no_call;
 use crate::server::{App, joining};
+use crate::telemetry::Counter;
 
 pub(crate) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+
+pub(crate) const ICE_RESTARTS: Counter = Counter {
+    name: "voxline_ice_restarts_total",
+    help: "ICE restarts that clients have asked for, and got.",
+    labels: &[],
+};
 
 /// Where the ear of a client is that restarts ICE.
 #[derive(Deserialize)]
@@ -56,15 +63,19 @@ pub(crate) async fn patch(
     let controls = meant(request.headers(), controls).map_err(|error| error.into_error(&id))?;
     let limits = &app.config.limits;
     let fragment = text_body(request, "The SDP fragment", MAX_FRAGMENT, limits).await?;
-    answer(&controls, &fragment, heard)
+    let patched = patched(&controls, &fragment, heard);
+    if let Ok(Patched::Restarted { .. }) = patched {
+        app.counters.add(&ICE_RESTARTS, &[], 1);
+    }
+    answer(patched)
 }
 
 /// Gives the fragment to the first leg that is connected.
-fn answer(
+fn patched(
     controls: &[Control],
     fragment: &str,
     heard: Option<Duration>,
-) -> Result<Response, ApiError> {
+) -> Result<Patched, PatchError> {
     let mut patched = Err(PatchError::Gone);
     for control in controls {
         patched = control.patch(fragment, heard);
@@ -72,6 +83,11 @@ fn answer(
             break;
         }
     }
+
+    patched
+}
+
+fn answer(patched: Result<Patched, PatchError>) -> Result<Response, ApiError> {
     match patched {
         Ok(Patched::Trickled) => Ok(StatusCode::NO_CONTENT.into_response()),
         Ok(Patched::Restarted { fragment, etag }) => {

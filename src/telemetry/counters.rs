@@ -174,6 +174,15 @@ impl Counters {
         });
     }
 
+    /// Returns what a counter has come to, whatever its labels; zero if there is none of this name.
+    pub fn total(&self, name: &str) -> u64 {
+        let families = self.lock();
+
+        families
+            .get(name)
+            .map_or(0, |family| family.values.values().sum())
+    }
+
     /// Returns all counters in Prometheus' text format.
     pub fn prometheus(&self) -> String {
         let mut page = String::new();

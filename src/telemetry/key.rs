@@ -13,7 +13,7 @@ pub(super) struct Key {
 }
 
 /// Which samples are looked at; all, where nothing is said.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Filter {
     pub provider: Option<String>,
     pub transport: Option<Transport>,

@@ -12,7 +12,7 @@ const START_MS = 20_000;
 
 /** Starts the relay with its embedded provider; `variables` are settings from the environment. */
 export async function startRelay(variables = {}) {
-  const relay = spawn(BINARY, ['serve', '--listen', '127.0.0.1:0'], {
+  const relay = spawn(BINARY, ['serve', '--listen', variables.VOXLINE_LISTEN ?? '127.0.0.1:0'], {
     env: { ...unrelated(process.env), VOXLINE_UDP: '127.0.0.1:0', ...variables },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

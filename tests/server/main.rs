@@ -12,6 +12,7 @@ mod support;
 
 mod calling;
 mod calls;
+mod dashboard;
 mod direct;
 mod harness;
 mod http;

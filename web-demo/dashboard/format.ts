@@ -1,13 +1,16 @@
 /** Figures as people read them: never more digits than they can mean. */
 
+/** Figures and their units stay on one line. */
+const NB = '\u00a0';
+
 const grouped = new Intl.NumberFormat('en', { maximumFractionDigits: 0 });
 
 /** Milliseconds, of which ten seconds and more are seconds. */
 export function ms(value: number): string {
   if (!Number.isFinite(value)) return '–';
-  if (value >= 9_999.5) return `${(value / 1000).toFixed(1)} s`;
-  if (value < 9.95 && value > -9.95) return `${trimmed(value)} ms`;
-  return `${grouped.format(value)} ms`;
+  if (value >= 9_999.5) return `${(value / 1000).toFixed(1)}${NB}s`;
+  if (value < 9.95 && value > -9.95) return `${trimmed(value)}${NB}ms`;
+  return `${grouped.format(value)}${NB}ms`;
 }
 
 export function count(value: number): string {
@@ -17,10 +20,10 @@ export function count(value: number): string {
 /** A share of one; only what is whole is shown as whole. */
 export function percent(share: number): string {
   const value = share * 100;
-  if (value <= 0 || value >= 100) return `${value <= 0 ? 0 : 100} %`;
-  if (value > 99.95) return '> 99.9 %';
-  if (value < 0.05) return '< 0.1 %';
-  return `${trimmed(value)} %`;
+  if (value <= 0 || value >= 100) return `${value <= 0 ? 0 : 100}${NB}%`;
+  if (value > 99.95) return `>${NB}99.9${NB}%`;
+  if (value < 0.05) return `<${NB}0.1${NB}%`;
+  return `${trimmed(value)}${NB}%`;
 }
 
 /** How long something took or is ago, in its two largest units. */

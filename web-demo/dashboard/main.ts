@@ -59,6 +59,7 @@ const feed = new Feed({
   standing(now) {
     standing = now;
     showStanding();
+    if (now.is === 'locked') page.key.focus();
   },
   snapshot(snapshot) {
     latest = { snapshot, at: performance.now() };

@@ -73,7 +73,10 @@ function silence(snapshot: Snapshot, within: string): Verdict {
 
 /** What the relay says, else our own words. */
 function sentence(said: string | undefined, own: string): string {
-  return said ? said.replaceAll('`', '') : `The ${own}`;
+  if (!said) return `The ${own}`;
+  // A hop is named as in the settings; people begin a sentence otherwise.
+  const named = said.replace(/`(\w+)`/g, (_, name: string) => labelOf(name));
+  return named.replaceAll('`', '');
 }
 
 function isEachWithin({ measures, budget }: Snapshot): boolean {

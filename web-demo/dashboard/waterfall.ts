@@ -122,7 +122,10 @@ function part({ bar }: Step): Row<Step> {
       place(over, { '--size': share(bar.over, took) });
       over.hidden = bar.over === 0;
       element.hidden = took === 0;
-      element.classList.toggle('narrow', took / end < 0.085);
+      // A name has room or is left out; it stands below once more.
+      const room = took / end / ABOUT[bar.hop].label.length;
+      element.classList.toggle('narrow', room < 0.0145);
+      element.classList.toggle('close', room < 0.03);
       element.classList.toggle('estimated', bar.estimated > 0.5);
     },
   };
