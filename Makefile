@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run web test tools lint audit rust rules web-test browser openai-python openai-node embedding bench clean
+.PHONY: help run web test tools lint audit rust rules web-test browser openai-python openai-node embedding bench screenshots clean
 
 CARGO ?= cargo
 NPM := npm --no-fund --no-audit --no-update-notifier
@@ -78,6 +78,10 @@ embedding: ## Run the examples of docs/EMBEDDING.md
 
 bench: ## Measure the latency that the relay adds
 	$(CARGO) bench --locked
+
+screenshots: web tests/browser/node_modules/.package-lock.json ## Take the pictures of the dashboard anew
+	$(RELAY)
+	node tests/browser/shots.mjs
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

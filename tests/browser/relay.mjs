@@ -11,9 +11,18 @@ const BINARY = process.env.RELAY_BIN ?? path.join(ROOT, 'target/debug/voxline');
 const START_MS = 20_000;
 
 /** Starts the relay with its embedded provider; `variables` are settings from the environment. */
-export async function startRelay(variables = {}) {
-  const relay = spawn(BINARY, ['serve', '--listen', variables.VOXLINE_LISTEN ?? '127.0.0.1:0'], {
-    env: { ...unrelated(process.env), VOXLINE_UDP: '127.0.0.1:0', ...variables },
+export function startRelay(variables = {}) {
+  return start('serve', { VOXLINE_UDP: '127.0.0.1:0', ...variables });
+}
+
+/** Starts the embedded provider as a process of its own. */
+export function startSim(variables = {}) {
+  return start('sim', variables);
+}
+
+async function start(command, variables) {
+  const relay = spawn(BINARY, [command, '--listen', variables.VOXLINE_LISTEN ?? '127.0.0.1:0'], {
+    env: { ...unrelated(process.env), ...variables },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const log = [];
@@ -46,7 +55,7 @@ async function addresses(relay, exited, log) {
     lines.on('line', (line) => {
       urls.push(...(line.match(/https?:\/\/127\.0\.0\.1:\d+/g) ?? []));
       // The last line of the greeting.
-      if (/^ *key /.test(line)) resolve(urls);
+      if (/^ *key |for any key$/.test(line)) resolve(urls);
     });
   });
   const ended = exited.then(([code, signal]) =>

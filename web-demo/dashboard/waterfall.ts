@@ -34,7 +34,7 @@ export class Waterfall {
     this.#row.classList.toggle('is-over', over > 0);
     place(this.element, { '--whole': share(limit, end) });
     // The last mark has no room for what is written at it.
-    const marks = ticks(end, 5).filter((tick) => tick / end < 0.93);
+    const marks = ticks(end, 5).filter((tick) => tick / end < 0.82);
     this.#scale.replaceChildren(
       ...marks.map((tick) => {
         const mark = el('span', {}, tick === 0 ? '0' : ms(tick));
