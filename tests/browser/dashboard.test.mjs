@@ -78,8 +78,10 @@ describe('the dashboard', () => {
         /\d+ s ago/.test(document.querySelector('#detail').innerText),
       );
       assert.match(await text(page, '#notice'), /connection to the relay is lost.*Trying again/is);
-      const opacity = await page.$eval('#panels', (panels) => getComputedStyle(panels).opacity);
-      assert.ok(Number(opacity) < 0.6, 'old figures are dimmed');
+      await page.waitForFunction(() => {
+        const { opacity } = getComputedStyle(document.querySelector('#panels'));
+        return Number(opacity) < 0.6;
+      });
       assert.ok(await page.isVisible('#retry'));
       relay = await startRelay({ VOXLINE_LISTEN: new URL(relay.url).host });
       await mood(page, 'none');
@@ -147,6 +149,8 @@ async function names(hop, label, variables, options = {}, slow = () => {}) {
 
     await seesOneTurn(board, label, hop);
     assert.equal(await board.locator('#sessions > li').count(), 1);
+    await fitsAPhone(board);
+    await showsWhatIsAskedFor(board, hop);
     assert.deepEqual(problems, [], 'neither errors nor anything that the policy forbids');
     console.log(`${hop}: ${await title(board)} ${await text(board, '#detail')}`);
   } finally {
@@ -166,6 +170,31 @@ async function seesOneTurn(board, label, hop) {
   assert.match(await detail.getAttribute('class'), /is-over/);
   await board.keyboard.press('Enter');
   assert.equal(await turn.getAttribute('aria-expanded'), 'false');
+}
+
+async function fitsAPhone(board) {
+  const before = board.viewportSize();
+  await board.setViewportSize({ width: 390, height: 844 });
+  await board.locator('#turns button').first().click();
+  const beyond = await board.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(beyond <= 0, `${beyond} px are out of sight`);
+  await board.setViewportSize(before);
+}
+
+/** Another transport has no turns; another window has. The address says what is shown. */
+async function showsWhatIsAskedFor(board, hop) {
+  await board.evaluate(() => {
+    const select = document.querySelector('#transport');
+    select.append(new Option('WebSocket', 'websocket'));
+  });
+  await board.selectOption('#transport', 'websocket');
+  await mood(board, 'none');
+  await board.selectOption('#transport', 'webrtc');
+  await board.locator('input[value="5m"]').focus();
+  await board.keyboard.press('ArrowRight');
+  await board.waitForFunction((name) => document.body.dataset.culprit === name, hop);
+  assert.match(await text(board, '#detail'), /./);
+  assert.match(board.url(), /window=1h&transport=webrtc$/);
 }
 
 function listen(page) {

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::harness::{KEY, PATIENCE, Relay};
+use crate::latency::answered;
 
 const ADMIN_KEY: &str = "admin-test-key";
 const PATHS: [&str; 3] = [
@@ -103,13 +104,7 @@ async fn what_is_shown_is_what_was_asked_for() {
     let mut client = relay.connect().await;
     client.event_of("session.created").await;
     let query = "?window=1h&provider=embedded&transport=websocket";
-    let shown: Value = get(&relay, &format!("/admin/latency{query}"))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let shown = snapshot(&relay, query).await;
     assert_eq!(shown["window"], "1h");
     assert_eq!(shown["provider"], "embedded");
     assert_eq!(shown["transport"], "websocket");
@@ -125,6 +120,36 @@ async fn what_is_shown_is_what_was_asked_for() {
     let names: Vec<_> = names.map(|one| one["name"].as_str().unwrap()).collect();
     let hops = ["capture", "uplink", "relay_in", "silence_wait", "inference"];
     assert_eq!(names[..5], hops);
+}
+
+#[tokio::test]
+async fn an_answered_turn_is_shown_and_the_hop_to_blame() {
+    // Nobody answers within a millisecond.
+    let relay = Relay::start(&[("sim.agent", "tone"), ("budget.inference", "1ms")]).await;
+    answered(&relay).await;
+    let shown = snapshot(&relay, "?transport=webrtc").await;
+    assert_eq!(shown["culprit"]["hop"], "inference", "{shown}");
+    let turn = &shown["turns"][0];
+    assert_eq!(turn["culprit"], "inference");
+    assert_eq!(turn["transport"], "webrtc");
+    assert!(turn["session"].as_str().unwrap().starts_with("rtc_"));
+    let hops = turn["hops_ms"].as_object().unwrap().values();
+    let sum: f64 = hops.map(|took| took.as_f64().unwrap()).sum();
+    let total = turn["total_ms"].as_f64().unwrap();
+    assert!((sum - total).abs() < 2.0, "{sum} of {total}");
+    let measure = |name: &str| {
+        let mut all = shown["measures"].as_array().unwrap().iter();
+        all.find(|one| one["name"] == name).unwrap().clone()
+    };
+    assert_eq!(measure("end_to_end")["count"], 1);
+    assert_eq!(measure("inference")["over"], 1);
+    assert_eq!(shown["burn"][0]["over"], 1);
+    assert_eq!(shown["transports"], serde_json::json!(["webrtc"]));
+    for other in ["?transport=websocket", "?provider=another"] {
+        let shown = snapshot(&relay, other).await;
+        assert_eq!(shown["turns"], Value::Array(vec![]), "{other}");
+        assert_eq!(shown["culprit"], Value::Null, "{other}");
+    }
 }
 
 #[tokio::test]
@@ -224,6 +249,27 @@ impl Viewer {
         let next = next.expect("something comes, or it ends").unwrap();
         next.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
     }
+}
+
+/// Waits until this alert fires.
+pub(crate) async fn until_it_fires(relay: &Relay, name: &str) {
+    let waiting = async {
+        loop {
+            let shown = snapshot(relay, "").await;
+            let mut alerts = shown["alerts"].as_array().unwrap().iter();
+            if alerts.any(|alert| alert["name"] == name) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.expect("it fires");
+}
+
+async fn snapshot(relay: &Relay, query: &str) -> Value {
+    let answer = get(relay, &format!("{}{query}", PATHS[0])).send().await;
+
+    answer.unwrap().json().await.unwrap()
 }
 
 async fn until_there_is_room(relay: &Relay) {

@@ -17,6 +17,8 @@ use crate::support::speech::{packets, speech};
 
 const ADMIN_KEY: &str = "admin-test-key";
 
+const TURNS: &str = "voxline_turns_total{provider=\"embedded\",transport=\"webrtc\"}";
+
 /// An Opus packet of 20 ms of silence (RFC 6716: a frame of no bytes).
 const SILENCE: [u8; 1] = [0x48];
 
@@ -24,32 +26,10 @@ const SILENCE: [u8; 1] = [0x48];
 async fn an_answered_turn_is_in_the_metrics_hop_by_hop() {
     // Nobody answers within a millisecond.
     let relay = relay(&[("sim.agent", "tone"), ("budget.inference", "1ms")]).await;
-    let (mut peer, _) = call(&relay, KEY, "").await;
-    let talking = async {
-        let mut tick = interval(Duration::from_millis(20));
-        let mut spoken = packets(&speech()).into_iter();
-        for sent in 0_u32.. {
-            tick.tick().await;
-            let packet = spoken.next().unwrap_or_else(|| SILENCE.to_vec());
-            peer.speak(packet, sent * 960).await;
-            while peer.messages.try_recv().is_ok() {}
-            while peer.sound.try_recv().is_ok() {}
-        }
-    };
-    let turns = "voxline_turns_total{provider=\"embedded\",transport=\"webrtc\"}";
-    let told = async {
-        // Until then the line is not there.
-        while !page(&relay).await.contains(turns) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let talked = async {
-        tokio::select! { () = talking => {}, () = told => {} }
-    };
-    timeout(PATIENCE, talked).await.expect("an answer");
+    answered(&relay).await;
 
     let page = page(&relay).await;
-    assert!(page.contains(&format!("{turns} 1\n")), "{page}");
+    assert!(page.contains(&format!("{TURNS} 1\n")), "{page}");
     let blamed = "voxline_turns_over_budget_total{hop=\"inference\"} 1\n";
     assert!(page.contains(blamed), "{page}");
     let inference = "voxline_hop_seconds_count{hop=\"inference\",provider=\"embedded\",\
@@ -73,6 +53,32 @@ async fn an_answered_turn_is_in_the_metrics_hop_by_hop() {
         page.contains(&format!("voxline_provider_slow{health} 0\n")),
         "one turn is few"
     );
+}
+
+/// Holds a call over WebRTC until a spoken turn is answered.
+pub(crate) async fn answered(relay: &Relay) {
+    let (mut peer, _) = call(relay, KEY, "").await;
+    let talking = async {
+        let mut tick = interval(Duration::from_millis(20));
+        let mut spoken = packets(&speech()).into_iter();
+        for sent in 0_u32.. {
+            tick.tick().await;
+            let packet = spoken.next().unwrap_or_else(|| SILENCE.to_vec());
+            peer.speak(packet, sent * 960).await;
+            while peer.messages.try_recv().is_ok() {}
+            while peer.sound.try_recv().is_ok() {}
+        }
+    };
+    let told = async {
+        // Until then the line is not there.
+        while !page(relay).await.contains(TURNS) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let talked = async {
+        tokio::select! { () = talking => {}, () = told => {} }
+    };
+    timeout(PATIENCE, talked).await.expect("an answer");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::dashboard::until_it_fires;
 use crate::harness::{Client, MODEL, Relay};
 
 /// As short as a token may be.
@@ -54,6 +55,8 @@ async fn a_client_that_does_not_take_its_token_is_asked_to_come_back() {
     let fresh = back.event_of("voxline.token").await;
     back.send(acknowledgement(&fresh)).await;
     relay.until("voxline_token_renewals_total", 1).await;
+    // Its operator is told.
+    until_it_fires(&relay, "TokenRotationFailed").await;
 }
 
 #[tokio::test]

@@ -50,7 +50,10 @@ abstract class Chart {
       if (this.drawing) this.draw(this.drawing);
     });
     this.box.addEventListener('keydown', (event) => this.#onKey(event));
+    // Read aloud while somebody walks along the points, and not each time that one is added.
+    this.box.addEventListener('focus', () => this.#read.setAttribute('aria-live', 'polite'));
     this.box.addEventListener('blur', () => {
+      this.#read.removeAttribute('aria-live');
       this.#pinned = false;
       this.plot?.setCursor({ left: -10, top: -10 });
     });
