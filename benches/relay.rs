@@ -9,7 +9,7 @@
 //! - `packet_out`: sound due (its delta has arrived and its turn has come) -> its RTP packet handed
 //!   to the socket.
 //!
-//! `cargo bench -- 1 10 50` sets how many calls there are at once.
+//! `cargo bench --bench relay -- 1 10 50` sets how many calls there are at once.
 
 #![expect(
     clippy::print_stdout,

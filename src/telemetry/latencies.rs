@@ -123,12 +123,16 @@ impl Latencies {
         filter: &Filter,
         now: Instant,
     ) -> Distribution {
-        let mut distribution = Distribution::default();
+        let mut counts = vec![0; scale::PLACES];
+        let mut estimated = 0;
         self.each(measure, window, filter, now, |_, key, place, count| {
-            distribution.add(place, count, key.source);
+            counts[place] += count;
+            if key.source == Source::Estimated {
+                estimated += count;
+            }
         });
 
-        distribution
+        Distribution::of(&counts, estimated)
     }
 
     /// Returns the same in the stretches of time in which it is kept, the oldest first.

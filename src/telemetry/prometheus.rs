@@ -2,7 +2,6 @@
 //!
 //! **Invariant:** every limit of the budget is a bound of a bucket, whatever is configured.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
@@ -50,33 +49,23 @@ impl Latencies {
         page
     }
 
-    fn buckets(&self, measure: Measure, bounds: &[u64], now: Instant) -> BTreeMap<String, Buckets> {
-        let mut found = BTreeMap::new();
-        // They come one key after the other.
-        let mut labels = (String::new(), None, String::new());
+    /// Returns the buckets of each set of labels.
+    fn buckets(&self, measure: Measure, bounds: &[u64], now: Instant) -> Vec<(String, Buckets)> {
+        let mut found: Vec<(String, Buckets)> = vec![];
+        // The places of one key come one after the other, and so do keys with the same labels.
+        let mut last: Option<(String, Key)> = None;
         let visit = |provider: &str, key: Key, place, count| {
-            if labels.1 != Some(key) || labels.0 != provider {
-                let transport = key.transport.map_or("", |transport| transport.name());
-                let mut pairs = vec![("provider", provider), ("transport", transport)];
-                if let Measure::Hop(hop) = measure {
-                    pairs.insert(0, ("hop", hop.name()));
+            let is_last = |(name, at): &(String, Key)| *at == key && name == provider;
+            if !last.as_ref().is_some_and(is_last) {
+                last = Some((provider.to_owned(), key));
+                let labels = labels_of(measure, provider, key);
+                if found.last().is_none_or(|(before, _)| *before != labels) {
+                    found.push((labels, Buckets::new(bounds.len())));
                 }
-                if let Measure::Hop(_) | Measure::EndToEnd = measure {
-                    pairs.push(("source", key.source.name()));
-                }
-                labels = (provider.to_owned(), Some(key), self::labels(&pairs));
             }
-            let buckets = found.entry(labels.2.clone()).or_insert_with(|| Buckets {
-                counts: vec![0; bounds.len()],
-                count: 0,
-                sum: 0,
-            });
-            let bucket = bounds.partition_point(|bound| *bound < scale::least(place));
-            if let Some(bucket) = buckets.counts.get_mut(bucket) {
-                *bucket += count;
+            if let Some((_, buckets)) = found.last_mut() {
+                buckets.add(place, count, bounds);
             }
-            buckets.count += count;
-            buckets.sum += count * scale::middle(place);
         };
         self.each(measure, Window::Lifetime, &Filter::default(), now, visit);
 
@@ -84,7 +73,37 @@ impl Latencies {
     }
 }
 
+fn labels_of(measure: Measure, provider: &str, key: Key) -> String {
+    let transport = key.transport.map_or("", |transport| transport.name());
+    let mut pairs = vec![("provider", provider), ("transport", transport)];
+    if let Measure::Hop(hop) = measure {
+        pairs.insert(0, ("hop", hop.name()));
+    }
+    if let Measure::Hop(_) | Measure::EndToEnd = measure {
+        pairs.push(("source", key.source.name()));
+    }
+
+    labels(&pairs)
+}
+
 impl Buckets {
+    fn new(bounds: usize) -> Self {
+        Self {
+            counts: vec![0; bounds],
+            count: 0,
+            sum: 0,
+        }
+    }
+
+    fn add(&mut self, place: usize, count: u64, bounds: &[u64]) {
+        let bucket = bounds.partition_point(|bound| *bound < scale::least(place));
+        if let Some(bucket) = self.counts.get_mut(bucket) {
+            *bucket += count;
+        }
+        self.count += count;
+        self.sum += count * scale::middle(place);
+    }
+
     fn write(&self, page: &mut String, name: &str, labels: &str, bounds: &[u64]) {
         let mut below = 0;
         let infinite = (f64::INFINITY, self.count);

@@ -47,7 +47,9 @@ pub(super) const fn middle(place: usize) -> u64 {
 
 /// Returns this length in microseconds.
 pub(super) fn micros(length: Duration) -> u64 {
-    length.as_micros().try_into().unwrap_or(u64::MAX)
+    let seconds = length.as_secs().saturating_mul(1_000_000);
+
+    seconds.saturating_add(u64::from(length.subsec_micros()))
 }
 
 /// An empty histogram on this scale.
