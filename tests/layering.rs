@@ -51,7 +51,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "doctor",
-        &["auth", "clock", "config", "diagnosis", "provider", "server"],
+        &[
+            "auth",
+            "clock",
+            "config",
+            "core",
+            "diagnosis",
+            "provider",
+            "server",
+        ],
     ),
 ];
 

@@ -3,13 +3,11 @@
 //!
 //! **Invariant:** nothing that people say, and no credential, is in a report.
 
-mod budget;
 mod events;
 mod report;
 mod rules;
 mod text;
 
-pub use crate::diagnosis::budget::{BUDGET, Part};
 pub use crate::diagnosis::events::Event;
 pub use crate::diagnosis::report::{
     Auth, Budget, Connectivity, Replay, Report, StateMachine, Status, Subject, Turn,

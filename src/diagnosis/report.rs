@@ -1,14 +1,15 @@
 //! What is known of one session.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::journal::{Course, Journal};
-use crate::core::latency::Hop;
+use crate::core::latency::budget;
+use crate::core::latency::{Hop, TurnTrace};
 use crate::core::session::facts::{Facts, Presence};
 use crate::core::token::Standing;
-use crate::diagnosis::budget::{Part, broken_by};
 use crate::diagnosis::events::{Event, ms};
 use crate::diagnosis::rules::{Finding, diagnose};
 
@@ -147,6 +148,8 @@ pub struct StateMachine {
 /// How long the last answers took.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Budget {
+    /// How long each hop may take, and all together (`end_to_end`).
+    pub limits_ms: BTreeMap<String, u64>,
     pub turns: u64,
     pub last_turns: Vec<Turn>,
 }
@@ -154,11 +157,11 @@ pub struct Budget {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Turn {
     pub turn: u64,
-    pub silence_wait_ms: u64,
-    pub inference_ms: u64,
-    pub relay_out_ms: u64,
+    /// Those that are known.
+    pub hops_ms: BTreeMap<String, u64>,
     pub total_ms: u64,
-    pub broken_by: Option<Part>,
+    /// The hop that is to blame, if it took too long.
+    pub broken_by: Option<String>,
 }
 
 /// What a new connection, on either side, would be told.
@@ -205,7 +208,13 @@ pub struct Subject {
 
 impl Report {
     /// Puts together what is known; `facts` are missing if the session does not answer.
-    pub fn new(subject: Subject, facts: Option<&Facts>, journal: &Journal, now: Instant) -> Self {
+    pub fn new(
+        subject: Subject,
+        facts: Option<&Facts>,
+        journal: &Journal,
+        budget: &budget::Budget,
+        now: Instant,
+    ) -> Self {
         let clock = Clock {
             course: journal.course(),
             at: subject
@@ -226,7 +235,7 @@ impl Report {
             auth: clock.auth(&subject, facts),
             connectivity: clock.connectivity(&subject, facts),
             state_machine: clock.state_machine(facts),
-            budget: clock.budget(),
+            budget: clock.budget(budget),
             replay: clock.replay(&subject.id, facts, journal),
             events_forgotten: journal.forgotten(),
             events: journal.entries().map(Event::of).collect(),
@@ -361,23 +370,30 @@ impl Clock<'_> {
         }
     }
 
-    fn budget(&self) -> Budget {
-        let turns = self.course.turns.iter();
+    fn budget(&self, budget: &budget::Budget) -> Budget {
+        let limits = Hop::ALL.map(|hop| (hop.name(), budget.limit(hop)));
+        let limits = limits
+            .into_iter()
+            .chain([("end_to_end", budget.end_to_end)]);
+        let turn = |turn: &TurnTrace| {
+            let hops = turn.known();
+            let breach = budget.judge(turn).breach;
+            Turn {
+                turn: turn.turn,
+                hops_ms: hops
+                    .map(|(hop, it)| (hop.name().to_owned(), ms(it.took)))
+                    .collect(),
+                total_ms: ms(turn.total),
+                broken_by: breach.map(|breach| breach.hop.name().to_owned()),
+            }
+        };
+        let turns = &self.course.turns;
         Budget {
-            turns: self.course.turns.count(),
-            last_turns: turns
-                .map(|(_, turn)| {
-                    let took = |hop| turn.hop(hop).map_or(0, |stretch| ms(stretch.took));
-                    Turn {
-                        turn: turn.turn,
-                        silence_wait_ms: took(Hop::SilenceWait),
-                        inference_ms: took(Hop::Inference),
-                        relay_out_ms: took(Hop::RelayOut),
-                        total_ms: ms(turn.total),
-                        broken_by: broken_by(turn),
-                    }
-                })
+            limits_ms: limits
+                .map(|(name, limit)| (name.to_owned(), ms(limit)))
                 .collect(),
+            turns: turns.count(),
+            last_turns: turns.iter().map(|(_, one)| turn(one)).collect(),
         }
     }
 

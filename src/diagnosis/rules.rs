@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::diagnosis::budget::Part;
+use crate::core::latency::Hop;
 use crate::diagnosis::report::{Report, Status};
 
 /// Where to look, in this order.
@@ -385,28 +385,15 @@ fn ending(report: &Report) -> Option<Finding> {
 
 fn budget(report: &Report) -> Option<Finding> {
     let turns = &report.budget.last_turns;
-    let broken: Vec<Part> = turns.iter().filter_map(|turn| turn.broken_by).collect();
-    let worst = Part::of_most(&broken)?;
+    let broken = turns.iter().filter_map(|turn| turn.broken_by.as_deref());
+    let broken: Vec<&str> = broken.collect();
+    let worst = most_frequent(&broken)?;
     let worst_ms = turns
         .iter()
         .map(|turn| turn.total_ms)
         .max()
         .unwrap_or_default();
-    let advice = match worst {
-        Part::SilenceWait => {
-            "The provider waits long to be sure that the person has stopped: lower \
-             `silence_duration_ms` of `turn_detection`."
-        }
-        Part::Inference => {
-            "The provider is slow to answer: try a smaller model, shorter instructions, fewer \
-             tools; look at its status page."
-        }
-        Part::RelayOut => {
-            "The answer waited in the relay, as a rule behind one that still sounded; else look \
-             at the load of the relay's host."
-        }
-        Part::EndToEnd => "Each part is within its own budget, and all together are not.",
-    };
+    let hop = Hop::ALL.into_iter().find(|hop| hop.name() == worst);
     Some(Finding::new(
         Step::Budget,
         Level::Warn,
@@ -415,12 +402,45 @@ fn budget(report: &Report) -> Option<Finding> {
              `{}`",
             broken.len(),
             turns.len(),
-            worst.name()
+            worst
         ),
-        advice,
+        hop.map_or("", too_late),
     ))
 }
 
+/// What to do about a hop that takes too long.
+fn too_late(hop: Hop) -> &'static str {
+    match hop {
+        Hop::Capture => {
+            "The device is slow to send what it hears: look at its sound card, its driver, a \
+             wireless headset."
+        }
+        Hop::Uplink | Hop::Downlink => {
+            "The network between the client and the relay is slow: put a relay nearer to its \
+             clients, and see that WebRTC is not kept from UDP."
+        }
+        Hop::RelayIn => {
+            "Sound waited in the relay on its way to the provider: for late packets of a bad \
+             network, else look at the load of the relay's host."
+        }
+        Hop::SilenceWait => {
+            "The provider waits long to be sure that the person has stopped: lower \
+             `silence_duration_ms` of `turn_detection`."
+        }
+        Hop::Inference => {
+            "The provider is slow to answer: try a smaller model, shorter instructions, fewer \
+             tools; look at its status page."
+        }
+        Hop::RelayOut => {
+            "The answer waited in the relay, as a rule behind one that still sounded; else look \
+             at the load of the relay's host."
+        }
+        Hop::Playback => {
+            "The device is slow to play: its jitter buffer grows on a bad network; else look at \
+             its sound card, a wireless headset."
+        }
+    }
+}
 fn missed(report: &Report) -> Option<Finding> {
     let lost = report.replay.events_lost;
     (lost > 0).then(|| {
@@ -433,12 +453,10 @@ fn missed(report: &Report) -> Option<Finding> {
     })
 }
 
-impl Part {
-    /// Returns the one that is there most often.
-    fn of_most(parts: &[Self]) -> Option<Self> {
-        let count = |part: Self| parts.iter().filter(|other| **other == part).count();
-        parts.iter().copied().max_by_key(|part| count(*part))
-    }
+/// Returns the one that is there most often; of equals the last.
+fn most_frequent<'a>(names: &[&'a str]) -> Option<&'a str> {
+    let count = |name: &str| names.iter().filter(|other| **other == name).count();
+    names.iter().copied().max_by_key(|name| count(name))
 }
 
 fn last_step(report: &Report) -> String {
@@ -577,16 +595,16 @@ mod tests {
     #[test]
     fn the_part_that_is_most_often_late_is_the_one_to_look_at() {
         let mut report = report();
-        let turn = |broken_by, total_ms| Turn {
-            broken_by,
+        let turn = |broken_by: Option<&str>, total_ms| Turn {
+            broken_by: broken_by.map(str::to_owned),
             total_ms,
             ..Turn::default()
         };
         report.budget.last_turns = vec![
             turn(None, 600),
-            turn(Some(Part::SilenceWait), 900),
-            turn(Some(Part::Inference), 1900),
-            turn(Some(Part::Inference), 1100),
+            turn(Some("silence_wait"), 900),
+            turn(Some("inference"), 1900),
+            turn(Some("inference"), 1100),
         ];
 
         let found = diagnose(&report);

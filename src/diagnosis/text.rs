@@ -1,10 +1,11 @@
 //! A report for people to read.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::diagnosis::budget::BUDGET;
+use crate::core::latency::Hop;
 use crate::diagnosis::events::Event;
-use crate::diagnosis::report::Report;
+use crate::diagnosis::report::{Budget, Report};
 use crate::diagnosis::rules::{Finding, Level, Step, headline};
 
 /// How many events are shown; all of them are in the JSON.
@@ -147,32 +148,29 @@ impl Report {
     }
 
     fn budget_lines(&self) -> Vec<(&'static str, String)> {
-        let budget = format!(
-            "silence_wait + inference {} ms, relay_out {} ms, end to end {} ms",
-            BUDGET.inference, BUDGET.downlink, BUDGET.end_to_end
-        );
-        let turns = self.budget.last_turns.iter().map(|turn| {
-            let broken = turn.broken_by.map_or_else(String::new, |part| {
-                format!(", too late for {}", part.name())
-            });
+        let Budget {
+            limits_ms,
+            turns,
+            last_turns,
+        } = &self.budget;
+        let last_turns = last_turns.iter().map(|turn| {
+            let broken = turn.broken_by.as_ref();
+            let broken = broken.map_or_else(String::new, |hop| format!(", too late for {hop}"));
             let parts = format!(
-                "turn {}: {} + {} + {} = {} ms{broken}",
+                "turn {}: {} = {} ms{broken}",
                 turn.turn,
-                turn.silence_wait_ms,
-                turn.inference_ms,
-                turn.relay_out_ms,
+                in_order(&turn.hops_ms, " + "),
                 turn.total_ms
             );
             ("", parts)
         });
+        let end_to_end = limits_ms.get("end_to_end").copied().unwrap_or_default();
+        let budget = format!("{}, end to end {end_to_end} ms", in_order(limits_ms, ", "));
 
-        [
-            ("budget", budget),
-            ("answers", self.budget.turns.to_string()),
-        ]
-        .into_iter()
-        .chain(turns)
-        .collect()
+        [("budget", budget), ("answers", turns.to_string())]
+            .into_iter()
+            .chain(last_turns)
+            .collect()
     }
 
     fn replay_lines(&self) -> Vec<(&'static str, String)> {
@@ -222,6 +220,17 @@ impl Report {
             let _ = writeln!(page, "    {}", line(event));
         }
     }
+}
+
+/// The hops that are known, in the order in which they follow each other.
+fn in_order(hops_ms: &BTreeMap<String, u64>, between: &str) -> String {
+    let hops = Hop::ALL.map(Hop::name);
+    let known = hops
+        .iter()
+        .filter_map(|hop| Some((hop, hops_ms.get(*hop)?)));
+    let known: Vec<_> = known.map(|(hop, ms)| format!("{hop} {ms}")).collect();
+
+    known.join(between)
 }
 
 fn line(event: &Event) -> String {

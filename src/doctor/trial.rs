@@ -19,7 +19,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Secret, Sources};
-use crate::diagnosis::{BUDGET, Finding, Level, Step};
+use crate::core::latency::Hop;
+use crate::core::latency::budget::Budget;
+use crate::diagnosis::{Finding, Level, Step};
 use crate::server::Server;
 
 /// A conversation that has not gone its way by then has gone wrong.
@@ -106,15 +108,17 @@ fn budget(latency: Option<&Value>) -> Finding {
     };
     let ms = |part: &str| latency[part].as_f64().unwrap_or_default();
     let relay = ms("relay_out_ms");
+    let budget = Budget::default();
+    let limit_ms = budget.end_to_end.as_millis();
     let says = format!(
-        "the self-test's answer came after {:.0} ms (budget {}): silence {:.0}, provider {:.0}, \
+        "the self-test's answer came after {:.0} ms (budget {limit_ms}): silence {:.0}, provider {:.0}, \
          relay {relay:.1}",
         ms("total_ms"),
-        BUDGET.end_to_end,
         ms("silence_wait_ms"),
         ms("inference_ms"),
     );
-    let is_late = ms("total_ms") > BUDGET.end_to_end as f64 || relay > BUDGET.downlink as f64;
+    let relay_limit = budget.limit(Hop::RelayOut).as_secs_f64() * 1000.0;
+    let is_late = ms("total_ms") > limit_ms as f64 || relay > relay_limit;
     if is_late {
         let advice = "This host is too busy for sound: give the relay more of its processors.";
         Finding::new(Step::Budget, Level::Warn, says, advice)

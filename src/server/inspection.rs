@@ -127,5 +127,6 @@ async fn report(app: &App, conversation: &Conversation, ended: Option<&Ended>) -
         },
     };
     let journal = conversation.view.journal();
-    Report::new(subject, facts.as_ref(), &journal, clock::now())
+    let budget = &app.config.budget;
+    Report::new(subject, facts.as_ref(), &journal, budget, clock::now())
 }
