@@ -208,7 +208,9 @@ impl Call {
         let (running, recorder) = (cancel.clone(), Arc::new(|_| {}));
         tasks.spawn(async move {
             let _endpoint = endpoint;
-            leg.run(to_session, from_session, recorder, running).await;
+            let ledger = Arc::new(|_| {});
+            leg.run(to_session, from_session, recorder, ledger, running)
+                .await;
         });
         let config = SessionConfig {
             barge_in_wait,

@@ -35,6 +35,12 @@ pub enum Tally {
     LinkGivenUp,
     /// So much more sound has reached a client, or has not.
     Received(Received),
+    /// So much more sound has reached the relay from a client, or has not.
+    Arrived(Received),
+    /// An answer is to end, and the provider is to confirm it ...
+    Interrupted,
+    /// ... and has not in time.
+    InterruptionUnconfirmed,
     /// The provider bills for a response.
     Used(Usage),
 }

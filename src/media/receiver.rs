@@ -57,6 +57,19 @@ pub struct Pcm {
     pub received: Instant,
 }
 
+/// What has become of the sound of one RTP stream.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Figures {
+    /// Packets that were received.
+    pub packets: u64,
+    /// Packets that were not, or too late for their place.
+    pub lost: u64,
+    /// Samples that were handed out.
+    pub samples: u64,
+    /// Those of them that were made up; what a later packet has a copy of is not.
+    pub concealed: u64,
+}
+
 /// A jitter buffer and a decoder, for one RTP stream.
 pub struct Receiver {
     queue: Queue,
@@ -78,6 +91,7 @@ pub struct Receiver {
     received: Option<Instant>,
     /// When the last frame was handed out.
     last: Option<Instant>,
+    figures: Figures,
 }
 
 impl Default for Receiver {
@@ -100,7 +114,13 @@ impl Receiver {
             pcm: Vec::new(),
             received: None,
             last: None,
+            figures: Figures::default(),
         }
+    }
+
+    /// Returns what has become of the sound so far.
+    pub fn figures(&self) -> Figures {
+        self.figures
     }
 
     /// Takes a packet as it comes from the network.
@@ -113,8 +133,12 @@ impl Receiver {
         match self.queue.push(packet) {
             Pushed::Stray => return,
             // A stale one still tells how late packets may be.
-            Pushed::Stale | Pushed::Queued => {}
-            Pushed::Restarted => self.forget(),
+            Pushed::Stale => {}
+            Pushed::Queued => self.figures.packets += 1,
+            Pushed::Restarted => {
+                self.figures.packets += 1;
+                self.forget();
+            }
         }
         self.newest = self.extended(timestamp);
         self.schedule.observe(self.newest, received);
@@ -126,6 +150,7 @@ impl Receiver {
             self.poll_timeout().filter(|due| *due <= now)?;
             if self.pcm.len() >= FRAME_SAMPLES {
                 self.last = Some(now);
+                self.figures.samples += FRAME_SAMPLES as u64;
                 return Some(Pcm {
                     samples: self.pcm.drain(..FRAME_SAMPLES).collect(),
                     received: self.received.unwrap_or(now),
@@ -229,6 +254,7 @@ impl Receiver {
 
     /// Fills at most a frame of a gap before the packet with this payload.
     fn repair(&mut self, missing: usize, next: &[u8]) -> usize {
+        self.figures.lost += 1;
         let copied = opus::frame_samples(next).unwrap_or(0);
         if missing == copied
             && let Ok(pcm) = self.decoder.recover(next)
@@ -242,6 +268,7 @@ impl Receiver {
             missing
         };
         let samples = uncopied.min(FRAME_SAMPLES);
+        self.figures.concealed += samples as u64;
         self.make_up(samples);
         samples
     }
@@ -307,6 +334,24 @@ mod tests {
             let snr = snr(&lossless[..length], &heard[..length]);
             assert!(snr > 12.0, "seed {seed}: {snr:.1} dB");
         }
+    }
+
+    #[test]
+    fn what_is_lost_and_made_up_is_counted() {
+        let call = Call::new(100);
+        let mut receiver = Receiver::new();
+        // Of one that is lost the next has a copy, of two the first is made up.
+        let arrivals = call.arrivals(|n| {
+            let lost = matches!(n % 20, 5 | 6 | 15);
+            (!lost).then_some(n * 20_000)
+        });
+
+        let heard = play_on(&mut receiver, arrivals, 100 * 20_000 + AFTER);
+
+        let figures = receiver.figures();
+        assert_eq!((figures.packets, figures.lost), (85, 15));
+        assert_eq!(figures.concealed, 5 * FRAME_SAMPLES as u64);
+        assert_eq!(figures.samples, pcm(&heard).len() as u64);
     }
 
     #[test]

@@ -285,9 +285,10 @@ pub(crate) fn on_webrtc(
     cancel: CancellationToken,
 ) -> (ClientLine, Leg) {
     let (line, to_session, from_session) = queues(QUEUE);
-    let recorder = app.recorder.clone();
+    let (recorder, ledger) = (app.recorder.clone(), app.counters.ledger());
     let leg = async move {
-        leg.run(to_session, from_session, recorder, cancel).await;
+        leg.run(to_session, from_session, recorder, ledger, cancel)
+            .await;
     };
     (line, Box::pin(leg))
 }

@@ -252,9 +252,13 @@ impl Call {
             Arc::new(|_| {}),
             signals,
         );
-        let leg = self
-            .leg
-            .run(to_session, from_session, Arc::new(|_| {}), self.cancel);
+        let leg = self.leg.run(
+            to_session,
+            from_session,
+            Arc::new(|_| {}),
+            Arc::new(|_| {}),
+            self.cancel,
+        );
         let (reason, end) = tokio::join!(driving, leg);
         tracing::info!(?reason, ?end, "Call at the embedded provider ended");
     }

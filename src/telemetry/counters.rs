@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::core::latency::budget::Verdict;
 use crate::core::latency::{Hop, TurnTrace};
-use crate::core::port::{Source, Usage};
+use crate::core::port::{Received, Source, Usage};
 use crate::core::tally::{Ledger, Tally};
 use crate::telemetry::prometheus::{head, labels};
 
@@ -90,6 +90,38 @@ const PROVIDER_TOKENS: Counter = Counter {
     labels: &["kind"],
 };
 
+const INTERRUPTIONS: Counter = Counter {
+    name: "voxline_interruptions_total",
+    help: "Answers that were to end before their time, since the person spoke or the client asked.",
+    labels: &[],
+};
+const INTERRUPTIONS_FAILED: Counter = Counter {
+    name: "voxline_interruptions_failed_total",
+    help: "Interruptions that the provider did not confirm in time.",
+    labels: &[],
+};
+/// By `way`: `up` is a microphone's sound, as the relay receives it over WebRTC; `down` that of answers, as
+/// clients report.
+const SOUND_PACKETS: Counter = Counter {
+    name: "voxline_sound_packets_total",
+    help: "Packets of sound that were received, `up` by the relay, `down` by clients that report it.",
+    labels: &["way"],
+};
+const SOUND_PACKETS_LOST: Counter = Counter {
+    name: "voxline_sound_packets_lost_total",
+    help: "Packets of sound that were not received, or too late.",
+    labels: &["way"],
+};
+const SOUND_SAMPLES: Counter = Counter {
+    name: "voxline_sound_samples_total",
+    help: "Samples of sound that were played (`down`) or passed on (`up`).",
+    labels: &["way"],
+};
+const SOUND_SAMPLES_CONCEALED: Counter = Counter {
+    name: "voxline_sound_samples_concealed_total",
+    help: "Samples of those that were made up, since theirs were not there.",
+    labels: &["way"],
+};
 const TURNS: Counter = Counter {
     name: "voxline_turns_total",
     help: "Turns that were answered.",
@@ -127,6 +159,8 @@ impl Counters {
             &LINKS_RESTORED,
             &LINKS_ROLLED_OVER,
             &LINKS_GIVEN_UP,
+            &INTERRUPTIONS,
+            &INTERRUPTIONS_FAILED,
             &TURNS,
         ];
         let counters = Self(Mutex::default());
@@ -139,6 +173,8 @@ impl Counters {
         for hop in Hop::ALL {
             counters.add(&TURNS_OVER_BUDGET, &[hop.name()], 0);
         }
+        counters.sound("up", Received::default());
+        counters.sound("down", Received::default());
         counters.used(Usage::default());
         counters.cut(Source::Reported, 0);
         counters.cut(Source::Estimated, 0);
@@ -203,7 +239,6 @@ impl Counters {
 
     fn count(&self, tally: Tally) {
         match tally {
-            Tally::Received(_) => {}
             Tally::Rotated => self.add(&RENEWALS, &[], 1),
             Tally::RotationFailed => self.add(&ROTATE_FAIL, &[], 1),
             Tally::Parked => self.add(&PARKED, &[], 1),
@@ -216,12 +251,33 @@ impl Counters {
             Tally::LinkRestored(_) => self.add(&LINKS_RESTORED, &[], 1),
             Tally::RolledOver => self.add(&LINKS_ROLLED_OVER, &[], 1),
             Tally::LinkGivenUp => self.add(&LINKS_GIVEN_UP, &[], 1),
+            Tally::Received(received) => self.sound("down", received),
+            Tally::Arrived(received) => self.sound("up", received),
+            Tally::Interrupted => self.add(&INTERRUPTIONS, &[], 1),
+            Tally::InterruptionUnconfirmed => self.add(&INTERRUPTIONS_FAILED, &[], 1),
             Tally::Used(usage) => self.used(usage),
         }
     }
 
     fn cut(&self, source: Source, more: u64) {
         self.add(&CUTS, &[source.name()], more);
+    }
+
+    fn sound(&self, way: &str, received: Received) {
+        let Received {
+            packets,
+            lost,
+            samples,
+            concealed,
+        } = received;
+        for (counter, more) in [
+            (&SOUND_PACKETS, packets),
+            (&SOUND_PACKETS_LOST, lost),
+            (&SOUND_SAMPLES, samples),
+            (&SOUND_SAMPLES_CONCEALED, concealed),
+        ] {
+            self.add(counter, &[way], more);
+        }
     }
 
     fn used(&self, usage: Usage) {
@@ -277,6 +333,10 @@ mod tests {
             "voxline_sessions_resumed_total 0",
             "voxline_sessions_abandoned_total 0",
             "voxline_pauses_total 0",
+            "voxline_interruptions_total 0",
+            "voxline_interruptions_failed_total 0",
+            "voxline_turns_over_budget_total{hop=\"inference\"} 0",
+            "voxline_sound_samples_concealed_total{way=\"down\"} 0",
             "voxline_false_alarms_total 0",
             "voxline_cuts_total{source=\"reported\"} 0",
             "voxline_provider_tokens_total{kind=\"input_cached\"} 0",

@@ -31,6 +31,7 @@ async fn a_call_restarts_ice_and_goes_on() {
     // What names the ICE session before is too late, and the new one is taken.
     let stale = call.patch(&call.etag, CANDIDATE).send().await.unwrap();
     assert_eq!(stale.status(), StatusCode::PRECONDITION_FAILED);
+    assert_eq!(relay.metric("voxline_ice_restarts_total").await, 1);
     let trickled = call.patch(&etag, CANDIDATE).send().await.unwrap();
     assert_eq!(trickled.status(), StatusCode::NO_CONTENT);
     assert_eq!(trickled.text().await.unwrap(), "");

@@ -624,7 +624,13 @@ impl World {
             Tally::LinkRestored(after) => self.check_restored(after),
             Tally::LinkGivenUp => self.check_given_up(),
             Tally::RolledOver => self.saw("rolled over"),
-            Tally::Cut(_) | Tally::Paused | Tally::Received(_) | Tally::Used(_) => {}
+            Tally::Interrupted => self.saw("interrupted"),
+            Tally::InterruptionUnconfirmed => self.saw("interruption unconfirmed"),
+            Tally::Arrived(_)
+            | Tally::Cut(_)
+            | Tally::Paused
+            | Tally::Received(_)
+            | Tally::Used(_) => {}
         }
     }
 

@@ -36,7 +36,13 @@ impl Session {
         let samples = Arc::new(Mutex::new(Vec::new()));
         let store = Arc::clone(&samples);
         let recorder = Arc::new(move |sample| store.lock().unwrap().push(sample));
-        let running = leg.run(to_session, from_session, recorder, cancel.clone());
+        let running = leg.run(
+            to_session,
+            from_session,
+            recorder,
+            Arc::new(|_| {}),
+            cancel.clone(),
+        );
         Self {
             to_leg,
             from_leg,

@@ -22,10 +22,14 @@ use crate::client::webrtc::peer::{Label, PeerEvent};
 use crate::clock;
 use crate::core::audio::{Format, Frame};
 use crate::core::latency::Recorder;
-use crate::core::port::{Fault, FromClient, Played, ToClient};
-use crate::media::receiver::{Packet, Pcm, Receiver};
+use crate::core::port::{Fault, FromClient, Played, Received, ToClient};
+use crate::core::tally::{Ledger, Tally};
+use crate::media::receiver::{Figures, Packet, Pcm, Receiver};
 use crate::wire::realtime::{self, Carrier};
 use crate::wire::voxline::{self, FromDevice, Place};
+
+/// After so many packets, a second of sound, it is told what became of them.
+const TELLING: u64 = 50;
 
 /// What waits for the session. At the bound the leg stops reading from the client.
 const UPLINK_BACKLOG: usize = 64;
@@ -60,6 +64,8 @@ pub struct Leg {
     call: Call,
     channels: Channels,
     receiver: Receiver,
+    /// What was told of the receiver.
+    told: Figures,
     listener: Listener,
     timing: Timing,
     /// What waits for the session.
@@ -87,6 +93,7 @@ impl Leg {
         Self {
             channels: Channels::new(call.answer.events, call.playback.origin()),
             receiver: Receiver::new(),
+            told: Figures::default(),
             listener: Listener::new(),
             timing: Timing::default(),
             uplink: VecDeque::new(),
@@ -113,6 +120,7 @@ impl Leg {
         to_session: mpsc::Sender<FromClient>,
         mut from_session: mpsc::Receiver<ToClient>,
         recorder: Recorder,
+        ledger: Ledger,
         cancel: CancellationToken,
     ) -> End {
         self.call.line.meter().report_to(recorder);
@@ -121,7 +129,11 @@ impl Leg {
             if let Err(end) = self.handle(input, &mut from_session, clock::now()).await {
                 break end;
             }
+            if self.receiver.figures().packets >= self.told.packets + TELLING {
+                self.tell_received(&ledger);
+            }
         };
+        self.tell_received(&ledger);
         tracing::debug!(?end, "WebRTC leg ends");
         if end == End::Released {
             let finish = self.finish(&mut from_session);
@@ -178,6 +190,18 @@ impl Leg {
             Some(event) = self.call.events.recv(), if !full => Input::Peer(event),
             () = clock::sleep_until(Some(timeout)) => Input::Tick,
         }
+    }
+
+    /// Tells what has become of the client's sound since it was told last.
+    fn tell_received(&mut self, ledger: &Ledger) {
+        let (told, now) = (self.told, self.receiver.figures());
+        self.told = now;
+        ledger(Tally::Arrived(Received {
+            packets: now.packets - told.packets,
+            lost: now.lost - told.lost,
+            samples: now.samples - told.samples,
+            concealed: now.concealed - told.concealed,
+        }));
     }
 
     fn poll_timeout(&self) -> Instant {

@@ -156,6 +156,9 @@ impl Course {
                 | Tally::RolledOver
                 | Tally::LinkGivenUp
                 | Tally::Received(_)
+                | Tally::Arrived(_)
+                | Tally::Interrupted
+                | Tally::InterruptionUnconfirmed
                 | Tally::Used(_) => {}
             },
             Effect::Issuer(ToIssuer::Renew) => self.renewal = Some((at, Word::new("due"))),

@@ -10,6 +10,7 @@ use crate::core::playout::{CutItem, Hearing};
 use crate::core::port::{Notice, Output, ToClient, ToVoice};
 use crate::core::session::recent::Recent;
 use crate::core::session::{Phase, Session};
+use crate::core::tally::Tally;
 
 impl Session {
     /// The person speaks over an answer, and the provider stops by itself: all but what is beside
@@ -47,6 +48,7 @@ impl Session {
         match self.phase {
             Phase::Listening | Phase::Thinking { .. } | Phase::Speaking { .. } => {
                 let until = now + self.config.cancel_timeout;
+                self.count(Tally::Interrupted);
                 self.enter(Phase::Cancelling { until });
                 self.settle_cancelling();
             }

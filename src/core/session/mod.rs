@@ -225,6 +225,7 @@ impl Session {
                 self.on_stall(now);
             }
             Phase::Cancelling { until } if until <= now => {
+                self.count(Tally::InterruptionUnconfirmed);
                 self.wait_no_longer();
                 self.settle(now);
             }
