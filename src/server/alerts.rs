@@ -12,8 +12,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// What counts as lately.
 const LATELY: Duration = Duration::from_secs(15 * 60);
-/// What a rise is held against: so long before that.
-const BEFORE: Duration = Duration::from_secs(60 * 60);
+/// What a rise is held against: so long before that, of which something must be known.
+const BEFORE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How far readings are apart, at least.
 const STEP: Duration = Duration::from_secs(15);
@@ -22,9 +22,9 @@ const READINGS: usize = ((LATELY.as_secs() + BEFORE.as_secs()) / STEP.as_secs())
 
 /// Fewer turns in five minutes have no percentile worth a night's sleep.
 const LEAST_TURNS: u64 = 10;
-/// Fewer recoveries in 15 minutes have no share.
-const LEAST_RECOVERIES: u64 = 20;
-/// One recovery in so many may fail.
+/// Fewer interruptions in 15 minutes have no share.
+const LEAST_INTERRUPTIONS: u64 = 20;
+/// Of so many interruptions one may fail.
 const FAILED_ONE_IN: u64 = 20;
 /// Fewer ICE restarts in 15 minutes are no rise.
 const LEAST_RESTARTS: u64 = 10;
@@ -35,10 +35,10 @@ const SHARP: u64 = 3;
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Counts {
     pub(crate) rotations_failed: u64,
-    /// Lost links that were replaced, lost clients that came back.
-    pub(crate) recovered: u64,
-    /// Lost links that nothing replaced, lost clients that did not come back.
-    pub(crate) unrecovered: u64,
+    /// Answers that were to end before their time, ...
+    pub(crate) interruptions: u64,
+    /// ... and those whose end the provider did not confirm in time.
+    pub(crate) interruptions_failed: u64,
     pub(crate) ice_restarts: u64,
 }
 
@@ -89,10 +89,11 @@ impl Rule {
 impl Watch {
     /// Takes the counts as they are now. To be called every few seconds.
     pub(crate) fn look(&mut self, counts: Counts, first_audio: FirstAudio, now: Instant) {
-        let lately = counts.since(self.at(now, LATELY));
+        let then = self.at(now, LATELY).unwrap_or_default();
+        let lately = counts.since(then);
         let before = self
-            .at(now, LATELY)
-            .since(self.at(now, LATELY.saturating_add(BEFORE)));
+            .at(now, LATELY + BEFORE)
+            .map(|long_ago| then.since(long_ago));
         let findings = [
             (Rule::FirstAudioSlow, slow(first_audio)),
             (Rule::TokenRotationFailed, not_renewed(lately)),
@@ -118,12 +119,12 @@ impl Watch {
         &self.firing
     }
 
-    /// The counts as they were; nothing was counted before the first look.
-    fn at(&self, now: Instant, ago: Duration) -> Counts {
+    /// The counts as they were, if it has looked so long ago.
+    fn at(&self, now: Instant, ago: Duration) -> Option<Counts> {
         let is_older = |(at, _): &&(Instant, Counts)| now.saturating_duration_since(*at) >= ago;
         let reading = self.readings.iter().rev().find(is_older);
 
-        reading.map(|(_, counts)| *counts).unwrap_or_default()
+        reading.map(|(_, counts)| *counts)
     }
 
     fn remember(&mut self, counts: Counts, now: Instant) {
@@ -145,8 +146,10 @@ impl Counts {
     fn since(self, then: Self) -> Self {
         Self {
             rotations_failed: self.rotations_failed.saturating_sub(then.rotations_failed),
-            recovered: self.recovered.saturating_sub(then.recovered),
-            unrecovered: self.unrecovered.saturating_sub(then.unrecovered),
+            interruptions: self.interruptions.saturating_sub(then.interruptions),
+            interruptions_failed: self
+                .interruptions_failed
+                .saturating_sub(then.interruptions_failed),
             ice_restarts: self.ice_restarts.saturating_sub(then.ice_restarts),
         }
     }
@@ -182,26 +185,31 @@ fn not_renewed(lately: Counts) -> Option<String> {
 }
 
 fn not_recovered(lately: Counts) -> Option<String> {
-    let failed = lately.unrecovered;
-    let all = failed + lately.recovered;
+    let Counts {
+        interruptions: all,
+        interruptions_failed: failed,
+        ..
+    } = lately;
 
-    (all >= LEAST_RECOVERIES && failed * FAILED_ONE_IN > all).then(|| {
+    (all >= LEAST_INTERRUPTIONS && failed * FAILED_ONE_IN > all).then(|| {
         format!(
-            "{failed} of {all} interrupted calls were not recovered in {} minutes.",
+            "{failed} of {all} interruptions in {} minutes were not confirmed in time by the provider.",
             minutes(LATELY)
         )
     })
 }
 
-fn restarting(lately: Counts, before: Counts) -> Option<String> {
+fn restarting(lately: Counts, before: Option<Counts>) -> Option<String> {
+    let before = before?;
     let times = BEFORE.as_secs() / LATELY.as_secs();
     let restarts = lately.ice_restarts;
     let is_sharp = restarts * times > SHARP * before.ice_restarts;
 
     (restarts >= LEAST_RESTARTS && is_sharp).then(|| {
         format!(
-            "{restarts} ICE restarts in {} minutes; in the hour before there were {}.",
+            "{restarts} ICE restarts in {} minutes; in the {} minutes before there were {}.",
             minutes(LATELY),
+            minutes(BEFORE),
             before.ice_restarts
         )
     })
@@ -218,8 +226,8 @@ mod tests {
 
     const NOTHING: Counts = Counts {
         rotations_failed: 0,
-        recovered: 0,
-        unrecovered: 0,
+        interruptions: 0,
+        interruptions_failed: 0,
         ice_restarts: 0,
     };
 
@@ -281,36 +289,39 @@ mod tests {
     }
 
     #[test]
-    fn recoveries_fire_if_more_than_one_in_twenty_fails() {
-        for (unrecovered, recovered, fires) in
-            [(2, 38, false), (3, 38, true), (19, 0, false), (20, 0, true)]
-        {
+    fn interruptions_fire_if_more_than_one_in_twenty_fails() {
+        for (interruptions_failed, interruptions, fires) in [
+            (2, 40, false),
+            (3, 40, true),
+            (19, 19, false),
+            (20, 20, true),
+        ] {
             let mut watch = Watch::default();
             let counts = Counts {
-                recovered,
-                unrecovered,
+                interruptions,
+                interruptions_failed,
                 ..NOTHING
             };
             watch.look(counts, audio(0, 0), clock::now());
             let found = rules(&watch) == [Rule::InterruptRecoveryFailing];
-            assert_eq!(found, fires, "{unrecovered} of {recovered}");
+            assert_eq!(found, fires, "{interruptions_failed} of {interruptions}");
         }
     }
 
     #[test]
-    fn ice_restarts_fire_if_they_are_three_times_what_they_were_in_the_hour_before() {
+    fn ice_restarts_fire_if_they_are_three_times_what_they_were_in_the_hours_before() {
         for (usual, lately, fires) in [
             (0, 9, false),
             (0, 10, true),
-            (40, 30, false),
-            (40, 31, true),
+            (80, 30, false),
+            (80, 31, true),
         ] {
             let mut watch = Watch::default();
             let t0 = clock::now();
-            let hour = BEFORE.as_secs();
-            // The hour before, evenly; then the last 15 minutes.
-            for second in (0..=hour).step_by(15) {
-                let so_far = usual * second / hour;
+            let hours = BEFORE.as_secs();
+            // The hours before, evenly; then the last 15 minutes.
+            for second in (0..=hours).step_by(15) {
+                let so_far = usual * second / hours;
                 watch.look(
                     restarts(so_far),
                     audio(0, 0),
@@ -320,8 +331,17 @@ mod tests {
             let now = t0 + BEFORE + LATELY;
             watch.look(restarts(usual + lately), audio(0, 0), now);
             let found = rules(&watch) == [Rule::IceRestartsRising];
-            assert_eq!(found, fires, "{lately} after {usual} in an hour");
+            assert_eq!(found, fires, "{lately} after {usual} in two hours");
         }
+    }
+
+    #[test]
+    fn without_anything_to_hold_them_against_ice_restarts_are_no_rise() {
+        let mut watch = Watch::default();
+        let t0 = clock::now();
+        watch.look(NOTHING, audio(0, 0), t0);
+        watch.look(restarts(500), audio(0, 0), t0 + LATELY);
+        assert_eq!(rules(&watch), []);
     }
 
     #[test]

@@ -197,7 +197,12 @@ export class Counters {
         of: `${count(of('resumed'))} came back`,
         bad: false,
       },
-      { name: 'Answers interrupted', value: count(of('interruptions')), of: '', bad: false },
+      {
+        name: 'Answers interrupted',
+        value: count(of('interruptions')),
+        of: `${count(of('interruptions_failed'))} unconfirmed`,
+        bad: false,
+      },
       { name: 'ICE restarts', value: count(of('ice_restarts')), of: '', bad: false },
     ]);
   }
