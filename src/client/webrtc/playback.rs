@@ -78,7 +78,8 @@ impl Playback {
         self.sounding = false;
     }
 
-    /// Returns the position that a client's RTP timestamp names; `None` if it names none.
+    /// Returns the position that sounds when a client plays the packet of this RTP timestamp;
+    /// `None` if it names none.
     pub(crate) fn locate(&self, timestamp: u32) -> Option<Duration> {
         let end = ticks(self.end);
         let ahead = timestamp
@@ -86,11 +87,16 @@ impl Playback {
             .wrapping_sub(low_bits(end))
             .cast_signed();
         let at = end.checked_add_signed(ahead.min(0).into())?;
-        (end > 0).then(|| Duration::from_micros(at * 1_000 / TICKS_PER_MS))
+        let packet = Duration::from_micros(at * 1_000 / TICKS_PER_MS);
+        (end > 0).then(|| packet.saturating_sub(LOOK_AHEAD))
     }
 }
 
 const FRAME: Duration = Duration::from_millis(20);
+
+/// An Opus encoder looks so far ahead (`OPUS_GET_LOOKAHEAD`): the sound that comes out of a packet is
+/// so much older than its timestamp says.
+const LOOK_AHEAD: Duration = Duration::from_micros(6_500);
 
 /// RFC 7587, section 4.1: the clock runs at 48 kHz whatever the sampling rate.
 const TICKS_PER_MS: u64 = 48;
@@ -163,13 +169,13 @@ mod tests {
     fn a_reported_timestamp_names_its_position_across_the_wrap() {
         let mut playback = playback(u32::MAX - 48_000);
         let timestamp = playback.pack(&frame(), ms(3000)).unwrap().header.timestamp;
-        assert_eq!(playback.locate(timestamp), Some(ms(3000)));
+        assert_eq!(playback.locate(timestamp), Some(ms(3000) - LOOK_AHEAD));
         let day = ms(25 * 60 * 60 * 1000);
         let timestamp = playback.pack(&frame(), day).unwrap().header.timestamp;
-        assert_eq!(playback.locate(timestamp), Some(day));
+        assert_eq!(playback.locate(timestamp), Some(day - LOOK_AHEAD));
         assert_eq!(
             playback.locate(timestamp.wrapping_sub(960)),
-            Some(day - ms(20))
+            Some(day - ms(20) - LOOK_AHEAD)
         );
     }
 
@@ -178,7 +184,7 @@ mod tests {
         let mut playback = playback(5);
         assert_eq!(playback.locate(5), None);
         playback.pack(&frame(), ms(0)).unwrap();
-        assert_eq!(playback.locate(5 + 48_000), Some(ms(20)));
+        assert_eq!(playback.locate(5 + 48_000), Some(ms(20) - LOOK_AHEAD));
         assert_eq!(playback.locate(4), None);
     }
 }
