@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod input;
+pub mod loudness;
 pub mod offset;
 
 use std::sync::Arc;

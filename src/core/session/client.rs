@@ -101,6 +101,7 @@ impl Session {
         }
         if let Link::Up(_) = self.voice {
             self.input.advance(frame.duration(), received);
+            self.loudness.hear(&frame);
             self.say(ToVoice::Audio { frame, received });
         }
     }

@@ -57,6 +57,7 @@ use std::time::{Duration, Instant};
 use crate::core::audio::Format;
 use crate::core::ids::ItemId;
 use crate::core::latency::input::InputClock;
+use crate::core::latency::loudness::Loudness;
 use crate::core::latency::{Measure, Sample};
 use crate::core::playout::Hearing;
 use crate::core::port::{
@@ -102,6 +103,7 @@ pub struct Session {
     speaker: Speaker,
     barge_in: BargeIn,
     input: InputClock,
+    loudness: Loudness,
     /// Counts the pieces of the person's sound.
     sounds: u64,
     /// The person is speaking.
@@ -164,6 +166,7 @@ impl Session {
             speaker: Speaker::new(config.playback, now),
             barge_in: BargeIn::new(now),
             input: InputClock::default(),
+            loudness: Loudness::default(),
             sounds: 0,
             hearing: false,
             trace: Trace::new(config.playback.transport()),

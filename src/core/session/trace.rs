@@ -219,13 +219,15 @@ impl Session {
 
     /// An answer is owed to what the person has said, up to this position of their sound.
     fn owe(&mut self, at: Duration, silence: Duration, handed: Option<Instant>, now: Instant) {
-        let found = self.input.passed(at);
+        let found = self.input.passed(self.loudness.last_sound(at));
         let spoken = match found {
             Some((received, packet)) => Spoken {
                 packet,
                 received,
                 source: Source::Reported,
-                handed: handed.filter(|handed| (received..=now).contains(handed)),
+                handed: handed
+                    .and_then(|handed| self.handed_before(handed, at, received))
+                    .filter(|handed| (received..=now).contains(handed)),
                 ways: self.trace.ways,
             },
             // Sound that the relay does not carry, or not any more: the provider is taken at its
@@ -244,6 +246,13 @@ impl Session {
             stopped_at: now,
             answer: None,
         };
+    }
+
+    /// Sound at the position `said` was handed on at `handed`: when it was what was received then.
+    fn handed_before(&self, handed: Instant, said: Duration, received: Instant) -> Option<Instant> {
+        let (then, _) = self.input.passed(said)?;
+
+        handed.checked_sub(then.saturating_duration_since(received))
     }
 
     /// The first sound of `response` leaves the relay, for this position of the playout timeline.

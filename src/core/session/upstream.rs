@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use crate::core::ids::{ConversationId, ItemId};
 use crate::core::latency::Measure;
 use crate::core::latency::input::InputClock;
+use crate::core::latency::loudness::Loudness;
 use crate::core::port::{
     ClientEvent, FromVoice, Json, Notice, Source, ToDialer, ToVoice, VoiceSession,
 };
@@ -312,14 +313,14 @@ impl Session {
         let (mut messages, told) = upstream.history.restore(&told);
         upstream.told = told;
         messages.extend(outputs);
-        let input = &mut self.input;
+        let (input, loudness) = (&mut self.input, &mut self.loudness);
         *input = InputClock::default();
+        *loudness = Loudness::default();
         let asks = upstream.uplink.expects(ClientEvent::CreateResponse);
-        messages.extend(
-            upstream
-                .uplink
-                .retell(now, |length, at| input.advance(length, at)),
-        );
+        messages.extend(upstream.uplink.retell(now, |length, at| {
+            input.advance(length, at);
+            loudness.skip(length);
+        }));
         let again = upstream.owed == Owed::Answer;
         if again {
             upstream.owed = Owed::Asked;
