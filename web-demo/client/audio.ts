@@ -7,7 +7,7 @@ import type { FromSpeaker, ToSpeaker } from './worklet';
 import workletUrl from './worklet?worker&url';
 
 /** From a microphone's track to the audio thread. Measured in Chromium. */
-const GRAPH_MS = 10;
+const GRAPH_MS = 25;
 
 /** The microphone and the speaker of the WebSocket transport. */
 export class Audio {

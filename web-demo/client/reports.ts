@@ -6,7 +6,10 @@
 import type { ClientEvent } from './protocol';
 import { device, figures, STATS_MS, totals, type Totals } from './stats';
 
-const PLAYOUT_MS = 100;
+/** No multiple of a packet, nor of a block of sound: else all reports show the same part of one. */
+const PLAYOUT_MS = 97;
+/** A packet counts as played when it is decoded, and up to 10 ms of the one before sound first. */
+const DECODED_AHEAD_MS = 5;
 /** Opus looks 6.5 ms ahead; the rest is its work, and the way to the socket. */
 const CODEC_MS = 8;
 
@@ -52,7 +55,7 @@ export class Reports {
       type: 'voxline.playout',
       rtp_timestamp: source.rtpTimestamp,
       at_ms: sinceStart(source.timestamp),
-      output_latency_ms: this.#playingMs ?? this.#outputLatency(),
+      output_latency_ms: DECODED_AHEAD_MS + (this.#playingMs ?? this.#outputLatency()),
     });
   }
 
