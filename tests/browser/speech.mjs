@@ -15,10 +15,20 @@ export const SENTENCE = 'librivox/sense_and_sensibility_01_austen_64kb-0880.wav'
 /** "He might even have been made amiable himself." */
 export const INTERRUPTION = 'librivox/sense_and_sensibility_01_austen_64kb-0930.wav';
 
-/** Writes a WAV file of the parts in order: seconds of silence, or the name of a recording. */
+/** "He was not an ill dispo": it ends in the middle of a vowel, so that nobody can mistake where. */
+export const CUT_SHORT = { name: SENTENCE, seconds: 1.96 };
+
+/**
+ * Writes a WAV file of the parts in order: seconds of silence, the name of a recording, or
+ * `{ name, seconds }`, its beginning.
+ */
 export function writeMicrophone(file, parts) {
   const pcm = Buffer.concat(
-    parts.map((part) => (typeof part === 'number' ? silence(part) : speech(part))),
+    parts.map((part) => {
+      if (typeof part === 'number') return silence(part);
+      if (typeof part === 'string') return speech(part);
+      return speech(part.name).subarray(0, Math.round(part.seconds * RATE) * 2);
+    }),
   );
   const header = Buffer.alloc(HEADER);
   header.write('RIFF', 0);
@@ -34,6 +44,17 @@ export function writeMicrophone(file, parts) {
   header.write('data', 36);
   header.writeUInt32LE(pcm.length, 40);
   fs.writeFileSync(file, Buffer.concat([header, pcm]));
+}
+
+/** The first samples of a recording, of full scale, at this rate. */
+export function startOf(name, rate, length) {
+  const pcm = speech(name);
+  const sample = (index) => (2 * index + 1 < pcm.length ? pcm.readInt16LE(2 * index) / 0x8000 : 0);
+  return Float32Array.from({ length }, (_, i) => {
+    const at = (i * RATE) / rate;
+    const before = Math.floor(at);
+    return sample(before) + (sample(before + 1) - sample(before)) * (at - before);
+  });
 }
 
 function silence(seconds) {
