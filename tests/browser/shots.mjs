@@ -27,6 +27,9 @@ const sim = await startSim({ VOXLINE_SIM_FIRST_AUDIO: '320ms' });
 const both = await startBoth({
   OPENAI_API_KEY: 'sk-any-will-do',
   VOXLINE_OPENAI_BASE_URL: `${sim.url}/v1`,
+}).catch(async (error) => {
+  await sim.stop();
+  throw error;
 });
 const callers = await openPage({ microphone });
 try {
