@@ -339,6 +339,10 @@ fn parse(line: &str, origin: Instant) -> Option<(Duration, Step)> {
             payload: sound(millis),
             received: origin + at,
         }),
+        ["mic", millis, "loud"] => Input::Client(FromClient::Audio {
+            payload: vec![0x20; sound(millis).len()].into(),
+            received: origin + at,
+        }),
         ["client", "response.create"] => {
             Input::Client(FromClient::Event(ClientEvent::CreateResponse, json))
         }
