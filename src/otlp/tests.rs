@@ -223,6 +223,26 @@ async fn a_collector_that_is_away_costs_its_spans_and_nothing_else() {
         .await;
 }
 
+#[tokio::test]
+async fn a_collector_that_sends_elsewhere_is_not_followed() {
+    let elsewhere = TestCollector::start(vec![]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/traces", listener.local_addr().unwrap());
+    let moved = [("location", elsewhere.url.clone())];
+    let routes = Router::new().route(
+        "/v1/traces",
+        post(async move || (StatusCode::TEMPORARY_REDIRECT, moved)),
+    );
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    let relay = Telling::start(&Settings { url, ..settings() });
+    relay.tell(&turn(1));
+    relay
+        .count("voxline_otlp_spans_dropped_total{reason=\"refused\"} 9\n")
+        .await;
+    assert_eq!(elsewhere.header("api-key"), None, "it has no key of ours");
+}
+
 #[test]
 fn a_share_of_all_traces_is_kept() {
     let mut last = [0; 16];
