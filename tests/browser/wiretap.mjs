@@ -86,13 +86,12 @@ function reader() {
 function firstFrame(bytes) {
   if (bytes.length < 2) return null;
   const masked = bytes[1] >= 128;
-  let length = bytes[1] & 127;
-  let head = 2;
-  if (length === 126) head = 4;
-  if (length === 127) head = 10;
+  const short = bytes[1] & 127;
+  const head = { 126: 4, 127: 10 }[short] ?? 2;
   if (bytes.length < head) return null;
-  if (length === 126) length = bytes.readUInt16BE(2);
-  if (length === 127) length = Number(bytes.readBigUInt64BE(2));
+  let length = short;
+  if (short === 126) length = bytes.readUInt16BE(2);
+  if (short === 127) length = Number(bytes.readBigUInt64BE(2));
   const mask = masked ? bytes.subarray(head, head + 4) : null;
   const from = head + (masked ? 4 : 0);
   if (bytes.length < from + length) return null;
