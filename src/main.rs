@@ -389,6 +389,7 @@ fn welcome(server: &Server) -> String {
     let mut text = format!(
         "voxline {VERSION}\n  \
            page      http://{address}/\n  \
+           latency   http://{address}/dashboard\n  \
            API       http://{address}/v1/realtime (WebSocket), /v1/realtime/calls (WebRTC)\n"
     );
     if let Some(address) = server.tls_addr() {
