@@ -13,12 +13,15 @@ export async function startUdpProxy(port, watch = () => {}) {
   const ways = new Map();
   const dead = new Set();
   let down = false;
+  let stopped = false;
   const delays = { up: 0, down: 0 };
 
   /** Has a datagram take its time; they stay in their order while the delay does not change. */
   const carry = (up, data, send) => {
     const at = now();
     const leave = () => {
+      // What was on its way when the network ended arrives nowhere.
+      if (stopped) return;
       send();
       watch({ up, data, at, left: now() });
     };
@@ -64,6 +67,7 @@ export async function startUdpProxy(port, watch = () => {}) {
       }
     },
     stop: async () => {
+      stopped = true;
       for (const { socket } of ways.values()) socket.close();
       front.close();
       await once(front, 'close');
