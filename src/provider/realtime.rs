@@ -312,18 +312,10 @@ async fn write(
         let (messages, received, sound) = tokio::select! {
             message = to_voice.recv() => match message {
                 Some(message) => {
-                    let received = match &message {
-                        ToVoice::Audio { received, .. } => Some(*received),
-                        ToVoice::Event(_)
-                        | ToVoice::Cancel(_)
-                        | ToVoice::Truncate { .. }
-                        | ToVoice::Delete(_)
-                        | ToVoice::ClearOutput
-                        | ToVoice::Probe
-                        | ToVoice::ToolOutput { .. }
-                        | ToVoice::Respond
-                        | ToVoice::Restore(_)
-                        | ToVoice::All(_) => None,
+                    let received = if let ToVoice::Audio { received, .. } = &message {
+                        Some(*received)
+                    } else {
+                        None
                     };
                     let events = carried(&message, &toolbox, &mark).into_iter();
                     (events.map(Message::text).collect(), received, length(&message))

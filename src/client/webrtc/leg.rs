@@ -65,7 +65,7 @@ pub struct Leg {
     channels: Channels,
     receiver: Receiver,
     /// What was told of the receiver.
-    told: Figures,
+    told: Received,
     listener: Listener,
     timing: Timing,
     /// What waits for the session.
@@ -93,7 +93,7 @@ impl Leg {
         Self {
             channels: Channels::new(call.answer.events, call.playback.origin()),
             receiver: Receiver::new(),
-            told: Figures::default(),
+            told: Received::default(),
             listener: Listener::new(),
             timing: Timing::default(),
             uplink: VecDeque::new(),
@@ -194,14 +194,20 @@ impl Leg {
 
     /// Tells what has become of the client's sound since it was told last.
     fn tell_received(&mut self, ledger: &Ledger) {
-        let (told, now) = (self.told, self.receiver.figures());
+        let Figures {
+            packets,
+            lost,
+            samples,
+            concealed,
+        } = self.receiver.figures();
+        let now = Received {
+            packets,
+            lost,
+            samples,
+            concealed,
+        };
+        ledger(Tally::Arrived(now.since(self.told)));
         self.told = now;
-        ledger(Tally::Arrived(Received {
-            packets: now.packets - told.packets,
-            lost: now.lost - told.lost,
-            samples: now.samples - told.samples,
-            concealed: now.concealed - told.concealed,
-        }));
     }
 
     fn poll_timeout(&self) -> Instant {

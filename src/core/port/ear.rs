@@ -45,6 +45,18 @@ pub struct Received {
     pub concealed: u64,
 }
 
+impl Received {
+    /// What has been added since it was `before`; nothing where a count has begun anew.
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            packets: self.packets.saturating_sub(before.packets),
+            lost: self.lost.saturating_sub(before.lost),
+            samples: self.samples.saturating_sub(before.samples),
+            concealed: self.concealed.saturating_sub(before.concealed),
+        }
+    }
+}
+
 /// What the relay hears by itself, ahead of the provider's word.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Speech {

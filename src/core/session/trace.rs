@@ -277,18 +277,11 @@ impl Session {
 
     /// The client says how its sound is.
     pub(super) fn on_stats(&mut self, stats: Stats) {
-        let (before, after) = (self.trace.stats.received, stats.received);
+        let received = stats.received.since(self.trace.stats.received);
         self.trace.stats = stats;
         if let Some(jitter_buffer) = stats.jitter_buffer {
             self.record(Measure::JitterBuffer, jitter_buffer, Source::Reported);
         }
-        let more = |count: fn(&Received) -> u64| count(&after).saturating_sub(count(&before));
-        let received = Received {
-            packets: more(|received| received.packets),
-            lost: more(|received| received.lost),
-            samples: more(|received| received.samples),
-            concealed: more(|received| received.concealed),
-        };
         if received != Received::default() {
             self.count(Tally::Received(received));
         }
